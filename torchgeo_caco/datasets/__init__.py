@@ -1,0 +1,5 @@
+"""Datasets of seasonal time series."""
+
+from .seasonal import SeasonalTemporalDataset, collate
+
+__all__ = ('SeasonalTemporalDataset', 'collate')

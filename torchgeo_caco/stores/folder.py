@@ -1,0 +1,254 @@
+"""The layout of the published CACo and SeCo archives: a folder a date, a file a band."""
+
+import os
+import re
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from shapely.geometry.base import BaseGeometry
+
+from .base import DTYPES, SeasonalStore, SeasonalWriter, canonical_band, footprint
+
+LAYOUT = '<location>/<date>/<band>.tif'
+
+_DATE = re.compile(r'(\d{4})([-_.]?)(\d{2})\2(\d{2})')
+_ORDER = [*(f'B{i}' for i in range(1, 9)), 'B8A', *(f'B{i}' for i in range(9, 13))]
+#: Without it GDAL lists the folder of each file that it opens.
+_GDAL = {'GDAL_DISABLE_READDIR_ON_OPEN': 'EMPTY_DIR'}
+#: Between the 10 m, 20 m and 60 m grids of Sentinel-2.
+_RATIOS = (1, 2, 3, 6)
+
+
+def folder_date(name: str) -> np.datetime64 | None:
+    """The date that a folder's name starts with.
+
+    Args:
+        name: ``20200113``, ``20200113T105031_20200113T105028_T31UDQ``, ``2020-01-13``,
+            ``2020_01_13_x`` and the like.
+
+    Returns:
+        The date, or None if the name does not start with a real one.
+    """
+    match = _DATE.match(name)
+    try:
+        return np.datetime64(f'{match[1]}-{match[3]}-{match[4]}', 'D') if match else None
+    except ValueError:
+        return None
+
+
+def _bands(folder: Path) -> dict[str, str]:
+    """Files of the bands in a folder by their canonical names, in Sentinel-2's order."""
+    names = os.listdir(folder) if folder.is_dir() else []
+    files = [name for name in names if name.lower().endswith(('.tif', '.tiff'))]
+    bands = {canonical_band(Path(file).stem): file for file in sorted(files)}
+    rank = {band: i for i, band in enumerate(_ORDER)}
+    return dict(sorted(bands.items(), key=lambda item: rank.get(item[0], len(rank))))
+
+
+@lru_cache(maxsize=1)
+def _pool(process: int) -> ThreadPoolExecutor:
+    """Threads that read; a forked worker must make its own."""
+    return ThreadPoolExecutor(max_workers=8, thread_name_prefix=f'read-{process}')
+
+
+class FolderStore(SeasonalStore):
+    """``<root>/<location>/<date...>/<band>.tif``, one band a file.
+
+    Sizes that differ by a pixel or two are cropped or padded about the centre. Bands of a coarser
+    grid (Sentinel-2's 20 m and 60 m bands at a half and a sixth of the size) are resampled to the
+    finest one, bilinearly. Whatever does not start with a date is ignored.
+    """
+
+    def __init__(self, root: str | Path, size: int | None = None) -> None:
+        """Find all locations and dates; only the first image is opened.
+
+        Args:
+            root: Folder with a folder for each location.
+            size: Height and width of the images in pixels, cropped or padded about the centre;
+                by default those of the first image's largest band.
+
+        Raises:
+            FileNotFoundError: If *root* is missing or has no location.
+            ValueError: If the first image cannot be read.
+        """
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise FileNotFoundError(f'{root} is no folder; one with {LAYOUT} was expected.')
+        found: dict[str, list[tuple[np.datetime64, str]]] = {}
+        for place in os.scandir(self.root):
+            if place.name.startswith('.') or not place.is_dir():
+                continue
+            dated = [
+                (date, entry.name)
+                for entry in os.scandir(place.path)
+                if (date := folder_date(entry.name)) is not None and entry.is_dir()
+            ]
+            if dated:
+                found[place.name] = sorted(dated)
+        if not found:
+            raise FileNotFoundError(f'{root} has no location; {LAYOUT} was expected.')
+        self.names = tuple(sorted(found))
+        self._dates = [np.array([date for date, _ in found[name]]) for name in self.names]
+        self._folders = [[folder for _, folder in found[name]] for name in self.names]
+        self._counts = np.array([len(dates) for dates in self._dates])
+
+        first = self.root / self.names[0] / self._folders[0][0]
+        self._files = list(_bands(first).values())
+        if not self._files:
+            raise ValueError(f'{first} has no band; files like B4.tif were expected.')
+        self.bands = tuple(Path(file).stem for file in self._files)
+        with _quiet():
+            headers = [_header(first / file) for file in self._files]
+        self._grid = max(header['shape'] for header in headers)
+        self.shape = self._grid if size is None else (size, size)
+        self.dtype, self.nodata = np.dtype(headers[0]['dtype']), headers[0]['nodata']
+        if self.dtype.name not in DTYPES:
+            raise ValueError(
+                f'{first / self._files[0]} is {self.dtype}, not one of {", ".join(DTYPES)}.'
+            )
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Number of dates of each location, shape (N,)."""
+        return self._counts
+
+    def dates(self, location: int) -> NDArray[np.datetime64]:
+        """Dates of a location in chronological order, shape (T,), ``datetime64[D]``."""
+        return self._dates[location]
+
+    def _path(self, location: int, time: int, band: int) -> Path:
+        folder = self.root / self.names[location] / self._folders[location][time]
+        path = folder / self._files[band]
+        if not path.is_file():
+            # Archives of different years may write B4 here and B04 there.
+            other = _bands(folder).get(canonical_band(self.bands[band]))
+            if other is None:
+                raise ValueError(f'{path} is missing; each date needs {", ".join(self.bands)}.')
+            return folder / other
+        return path
+
+    def _footprints(self) -> Sequence[BaseGeometry | None]:
+        with _quiet():
+            paths = [self._path(i, 0, 0) for i in range(len(self))]
+            headers = list(_pool(os.getpid()).map(_header, paths))
+        return [
+            footprint(header['crs'], header['transform'], header['shape'])
+            if header['crs'] is not None
+            else None
+            for header in headers
+        ]
+
+    def _gather(
+        self,
+        locations: NDArray[np.int64],
+        times: NDArray[np.int64],
+        bands: list[int],
+        out: NDArray[Any],
+    ) -> None:
+        def read(position: tuple[int, ...]) -> None:
+            n, t, c = position
+            path = self._path(int(locations[n]), int(times[n, t]), bands[c])
+            self._read_file(path, out[position])
+
+        with _quiet():
+            for _ in _pool(os.getpid()).map(read, np.ndindex(*out.shape[:3])):
+                pass
+
+    def _read_file(self, path: Path, out: NDArray[Any]) -> None:
+        """Read one band into its place, shape (H, W)."""
+        with rasterio.Env(**_GDAL), _open(path) as file:
+            if file.count != 1 or np.dtype(file.dtypes[0]) != self.dtype:
+                raise ValueError(
+                    f'{path} has {file.count} band(s) of {file.dtypes[0]}; '
+                    f'one of {self.dtype} was expected.'
+                )
+            ratio = max(1, round(self._grid[0] / file.height))
+            off = np.abs(np.array(self._grid) - ratio * np.array(file.shape)).max()
+            if ratio not in _RATIOS or off > 2 * ratio:
+                raise ValueError(
+                    f'{path} has {file.height} x {file.width} pixels; {self._grid[0]} x '
+                    f'{self._grid[1]}, or a half, a third or a sixth of it, was expected.'
+                )
+            size = file.shape if ratio == 1 else self._grid
+            try:
+                image = file.read(1, out_shape=size, resampling=Resampling.bilinear)
+            except RasterioError as error:
+                raise ValueError(f'{path} is damaged: {error}') from error
+        out[...] = _centre(image, self.shape)
+
+
+def _quiet() -> AbstractContextManager[object]:
+    """Images without a georeference are nothing to warn about."""
+    return warnings.catch_warnings(action='ignore', category=NotGeoreferencedWarning)
+
+
+def _open(path: Path) -> Any:
+    """Open a GeoTIFF, or say in one sentence what is wrong with it."""
+    try:
+        # Not shared: each thread reads through a handle of its own.
+        return rasterio.open(path, driver='GTiff', sharing=False)
+    except RasterioError as error:
+        raise ValueError(f'{path} is no readable GeoTIFF: {error}') from error
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """What a file says of itself."""
+    with rasterio.Env(**_GDAL), _open(path) as file:
+        return {**file.profile, 'shape': file.shape}
+
+
+def _centre(image: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
+    """Crop and pad an image about its centre, repeating its edge."""
+    if image.shape == shape:
+        return image
+    excess = [have - want for have, want in zip(image.shape, shape, strict=True)]
+    crop = tuple(
+        slice(max(0, e) // 2, max(0, e) // 2 + want) for e, want in zip(excess, shape, strict=True)
+    )
+    missing = [max(0, -e) for e in excess]
+    return np.pad(image[crop], [(m // 2, m - m // 2) for m in missing], mode='edge')
+
+
+class FolderWriter(SeasonalWriter):
+    """Writes the layout that :class:`FolderStore` reads; a location appears when it is whole."""
+
+    def _write(
+        self,
+        location: str,
+        dates: NDArray[np.datetime64],
+        images: NDArray[Any],
+        place: tuple[str, Affine] | None,
+    ) -> None:
+        profile = {
+            'driver': 'GTiff',
+            'height': self.shape[0],
+            'width': self.shape[1],
+            'count': 1,
+            'dtype': self.dtype.name,
+            'nodata': self.nodata,
+            'compress': 'deflate',
+        }
+        if place is not None:
+            profile |= {'crs': place[0], 'transform': place[1]}
+        # Hidden, so that a store opened meanwhile does not see it.
+        partial = self.root / f'.{location}.partial'
+        with rasterio.Env(**_GDAL), _quiet():
+            for i, (date, image) in enumerate(zip(dates, images, strict=True)):
+                again = int(np.sum(dates[:i] == date))
+                name = str(date).replace('-', '') + (f'_{again:02}' if again else '')
+                (partial / name).mkdir(parents=True)
+                for band, pixels in zip(self.bands, image, strict=True):
+                    with rasterio.open(partial / name / f'{band}.tif', 'w', **profile) as file:
+                        file.write(pixels, 1)
+        os.replace(partial, self.root / location)
