@@ -185,6 +185,33 @@ class ChangeEstimator(nn.Module):
         # The mixture is read on the host only, in float64, which not every device has.
         self.register_buffer('mixture', torch.full((7,), float('nan')))
 
+    def match(
+        self, names: Sequence[str], state: dict[str, Tensor], prefix: str = ''
+    ) -> tuple[int, int]:
+        """Re-order the rows of a saved state to the locations at hand, in place.
+
+        Args:
+            names: Names of the locations in the saved state.
+            state: A state dictionary.
+            prefix: What its keys start with.
+
+        Returns:
+            How many locations are new, and how many are gone.
+
+        Raises:
+            ValueError: If the number of periods differs.
+        """
+        position = {name: i for i, name in enumerate(names)}
+        here = [i for i, name in enumerate(self.names) if name in position]
+        there = [position[self.names[i]] for i in here]
+        for key in ('estimates', 'visits', 'labels'):
+            saved, fresh = state[prefix + key], getattr(self, key).detach().clone()
+            if saved.shape[1] != self.periods:
+                raise ValueError(f'the state has {saved.shape[1]} periods, not {self.periods}.')
+            fresh[here] = saved[there].to(fresh)
+            state[prefix + key] = fresh
+        return len(self.names) - len(here), len(names) - len(here)
+
     def changed(self, index: Tensor) -> Tensor:
         """Whether rows are labelled changed; never visited counts as unchanged.
 

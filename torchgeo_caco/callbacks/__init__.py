@@ -1,0 +1,7 @@
+"""What a run does beside training."""
+
+from .change import ChangeTracker, plot_change_histogram
+from .export import ModelFolderExport
+from .run import run_callbacks
+
+__all__ = ('ChangeTracker', 'ModelFolderExport', 'plot_change_histogram', 'run_callbacks')

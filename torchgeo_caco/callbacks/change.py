@@ -1,0 +1,110 @@
+"""At the end of an epoch: fit the mixture, log it, draw it, tell the sampler."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ..change import ChangeEstimator, Mixture
+
+logger = logging.getLogger(__name__)
+
+#: Below this share of the spread of random directions features have collapsed.
+COLLAPSE = 0.1
+
+
+def plot_change_histogram(estimator: ChangeEstimator, title: str = '') -> Figure:
+    """Histogram of the estimates, the fitted mixture and its threshold.
+
+    Args:
+        estimator: The estimator.
+        title: Title of the figure.
+
+    Returns:
+        The figure.
+    """
+    score = estimator.score.cpu().numpy()
+    values = score[~np.isnan(score)]
+    figure = Figure(figsize=(6, 4), layout='constrained')
+    FigureCanvasAgg(figure)
+    axis = figure.add_subplot()
+    if len(values):
+        top = max(float(np.quantile(values, 0.995)), 1e-6)
+        axis.hist(values, bins=60, range=(0, top), density=True, color='0.75')
+        numbers = estimator.mixture.double().cpu().numpy()
+        grid = np.linspace(0, top, 400)
+        if not np.isnan(numbers[:6]).any():
+            mixture = Mixture(numbers[:2], numbers[2:4], numbers[4:6], float(numbers[6]))
+            for c, (name, colour) in enumerate((('unchanged', 'tab:blue'), ('changed', 'tab:red'))):
+                variance = mixture.variances[c]
+                bell = np.exp(-0.5 * (grid - mixture.means[c]) ** 2 / variance)
+                density = mixture.weights[c] * bell / np.sqrt(2 * np.pi * variance)
+                axis.plot(grid, density, color=colour, label=name)
+        if not np.isnan(numbers[6]):
+            axis.axvline(numbers[6], color='k', ls='--', label=f'threshold {numbers[6]:.2f}')
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend()
+    name = 'long-term distance' if estimator.estimate == 'distance' else 'long-term / short-term'
+    axis.set(xlabel=name, ylabel='density', title=title)
+    return figure
+
+
+class ChangeTracker(Callback):
+    """Turns the running estimates into labels after every epoch, and shows them."""
+
+    def __init__(self, histogram_every: int = 1) -> None:
+        """Initialize a new ChangeTracker instance.
+
+        Args:
+            histogram_every: Epochs between two pictures; 0: none.
+        """
+        self.histogram_every = histogram_every
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tell the sampler what a checkpoint knew, before loaders exist."""
+        self._tell_sampler(trainer, pl_module)
+
+    def _tell_sampler(self, trainer: Trainer, task: Any) -> None:
+        data: Any = getattr(trainer, 'datamodule', None)
+        if hasattr(data, 'set_changed'):
+            data.set_changed((task.estimator.labels == 1).any(1))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Fit, log, draw, tell the sampler."""
+        estimator: Any = pl_module.estimator
+        estimator.fit()
+        if trainer.world_size > 1:
+            for key in ('labels', 'mixture'):
+                buffer = getattr(estimator, key)
+                buffer.copy_(trainer.strategy.broadcast(buffer))
+        labels, score = estimator.labels, estimator.score
+        figures = {
+            'change_share': (labels == 1).sum() / (labels >= 0).sum().clamp(min=1),
+            'change_ratio_changed': score[labels == 1].mean(),
+            'change_ratio_unchanged': score[labels == 0].mean(),
+            'change_threshold': estimator.mixture[6],
+        }
+        figures = {k: v.float().to(pl_module.device) for k, v in figures.items() if not v.isnan()}
+        pl_module.log_dict(figures)
+        self._tell_sampler(trainer, pl_module)
+        spread = trainer.callback_metrics.get('train_ssl_std_epoch')
+        if spread is not None and float(spread) < COLLAPSE:
+            logger.warning('the features have collapsed: their spread is %.3f of 1.', float(spread))
+        epoch = trainer.current_epoch
+        if self.histogram_every and epoch % self.histogram_every == 0 and trainer.is_global_zero:
+            self._draw(trainer, estimator, epoch)
+
+    def _draw(self, trainer: Trainer, estimator: ChangeEstimator, epoch: int) -> None:
+        figure = plot_change_histogram(estimator, f'epoch {epoch}')
+        for each in trainer.loggers:
+            writer: Any = getattr(each, 'experiment', None)
+            if hasattr(writer, 'add_figure'):
+                writer.add_figure('change_histogram', figure, global_step=trainer.global_step)
+        if trainer.loggers:
+            folder = Path(trainer.default_root_dir) / 'change_histogram'
+            folder.mkdir(parents=True, exist_ok=True)
+            figure.savefig(folder / f'epoch_{epoch:04d}.png', dpi=100)

@@ -1,0 +1,5 @@
+"""Datamodules."""
+
+from .seasonal import SeasonalTemporalDataModule
+
+__all__ = ('SeasonalTemporalDataModule',)

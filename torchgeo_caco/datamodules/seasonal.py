@@ -1,0 +1,291 @@
+"""Seasonal time series for pretraining, stretched on the device."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchgeo.datamodules import BaseDataModule
+
+from ..datasets import SeasonalTemporalDataset, collate
+from ..datasets.dates import Split
+from ..samplers import ChangeAwareSampler
+from ..stores import SeasonalStore, canonical_band
+from ..transforms import PUBLISHED_QUANTILES, Stretch
+
+logger = logging.getLogger(__name__)
+
+Scale = Literal['auto', '0-255', 'reflectance']
+Quantiles = Literal['published', 'auto'] | Sequence[Sequence[float]]
+
+
+class SeasonalTemporalDataModule(BaseDataModule):
+    """LightningDataModule of :class:`~torchgeo_caco.datasets.SeasonalTemporalDataset`.
+
+    Batches have ``image`` (B, P, S, C, H, W), float32 in [0, 1], ``index`` (B,), ``dates``
+    (B, P, S) and ``valid`` (B, P, S), the share of pixels with data. With ``flatten`` images are
+    (B, P S C, H, W), as TorchGeo's own MoCo, SimCLR and BYOL take them.
+    """
+
+    def __init__(
+        self,
+        root: str = 'data',
+        batch_size: int = 128,
+        num_workers: int = 0,
+        bands: Sequence[str] = SeasonalTemporalDataset.rgb_bands,
+        periods: int = 2,
+        seasons: int = 3,
+        split: Split = 'newest',
+        seasons_per_period: int = 5,
+        replacement: bool = False,
+        sample: Literal['location', 'image'] = 'location',
+        flatten: bool = False,
+        quantiles: Quantiles = 'published',
+        scale: Scale = 'auto',
+        nodata: float | None = 0,
+        changed_fraction: float | None = None,
+        seed: int = 0,
+        on_bad_location: Literal['skip', 'raise'] = 'skip',
+    ) -> None:
+        """Initialize a new SeasonalTemporalDataModule instance.
+
+        Args:
+            root: Folder of the store.
+            batch_size: Samples (locations) in a batch.
+            num_workers: Processes that read.
+            bands: Bands to read, in this order.
+            periods: 2, or 1 (SeCo).
+            seasons: Dates drawn in each period.
+            split: How dates fall into periods, as for the dataset.
+            seasons_per_period: Dates in the later period for ``split='newest'``.
+            replacement: Whether one date may be drawn twice.
+            sample: ``'location'`` or ``'image'``.
+            flatten: Give ``(T C) H W`` images.
+            quantiles: What becomes 0 and 1: ``'published'`` (red, green and blue only), ``'auto'``
+                (2 % and 98 % of a seeded sample of the store), or two numbers for each band.
+            scale: Units of the store for ``'published'``: ``'0-255'``, ``'reflectance'`` (times
+                10000), or found out.
+            nodata: Value of pixels without data if the store says none.
+            changed_fraction: Share of an epoch drawn from changed locations; None: all alike.
+            seed: Seed of order and dates.
+            on_bad_location: What to do with locations that have too few dates.
+        """
+        super().__init__(SeasonalTemporalDataset, batch_size, num_workers)
+        self.kwargs = {
+            'root': root,
+            'bands': bands,
+            'periods': periods,
+            'seasons': seasons,
+            'split': split,
+            'seasons_per_period': seasons_per_period,
+            'replacement': replacement,
+            'sample': sample,
+            'flatten': flatten,
+            'seed': seed,
+            'on_bad_location': on_bad_location,
+        }
+        self.root, self.bands, self.periods, self.flatten = root, tuple(bands), periods, flatten
+        self.quantiles, self.scale, self.nodata = quantiles, scale, nodata
+        self.changed_fraction, self.seed = changed_fraction, seed
+        self._sampler: ChangeAwareSampler | None = None
+        self._changed: Tensor | None = None
+        self._stretch: Stretch | None = None
+        self._resolved: dict[str, Any] = {}
+
+    def setup(self, stage: str) -> None:
+        """Open the data and decide on the stretch.
+
+        Args:
+            stage: Lightning's stage; only ``'fit'`` has data.
+
+        Raises:
+            ValueError: If the batch is larger than the data, or the stretch cannot be decided.
+        """
+        if stage != 'fit' or self.train_dataset is not None:
+            return
+        dataset = SeasonalTemporalDataset(**self.kwargs)
+        if len(dataset) < self.batch_size:
+            raise ValueError(
+                f'batch_size={self.batch_size} is more than the {len(dataset)} samples in {self.root}.'
+            )
+        self.train_dataset = dataset
+        store = dataset.store
+        scale = find_scale(store, self.bands, self.seed) if self.scale == 'auto' else self.scale
+        if isinstance(self.quantiles, str):
+            quantiles = find_quantiles(store, self.bands, self.quantiles, scale, self.seed, self.nodata)
+        else:
+            quantiles = [[float(v) for v in pair] for pair in self.quantiles]
+            if len(quantiles) != len(self.bands):
+                raise ValueError(f'quantiles has {len(quantiles)} pairs for {len(self.bands)} bands.')
+        nodata = self.nodata if store.nodata is None else store.nodata
+        self._set_stretch({'scale': scale, 'quantiles': quantiles, 'nodata': nodata})
+        logger.info('values are %s; stretched by %s', scale, dict(zip(self.bands, quantiles, strict=True)))
+
+    def _set_stretch(self, resolved: dict[str, Any]) -> None:
+        self._resolved = {'bands': list(self.bands), **resolved}
+        self._stretch = Stretch(resolved['quantiles'], resolved['nodata'])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The stretch, so that a checkpoint says what its input was."""
+        return dict(self._resolved)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with a checkpoint's stretch.
+
+        Args:
+            state_dict: What :meth:`state_dict` returned.
+
+        Raises:
+            ValueError: If its bands are not those of this datamodule.
+        """
+        if state_dict.get('bands') != list(self.bands):
+            raise ValueError(
+                f'the checkpoint has bands {state_dict.get("bands")}, the data {list(self.bands)}.'
+            )
+        self._set_stretch({k: v for k, v in state_dict.items() if k != 'bands'})
+
+    def describe_input(self) -> dict[str, Any]:
+        """Bands, scale, quantiles and nodata of the input."""
+        return dict(self._resolved)
+
+    @property
+    def location_names(self) -> tuple[str, ...]:
+        """Names of the locations; ``index`` is a position here."""
+        dataset: Any = self.train_dataset
+        return () if dataset is None else tuple(dataset.location_names)
+
+    def set_changed(self, changed: Tensor) -> None:
+        """Say which locations are estimated as changed; the sampler may use it.
+
+        Args:
+            changed: Shape (N,), bool.
+        """
+        self._changed = changed
+        if self._sampler is not None:
+            self._sampler.set_changed(changed)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """The training data."""
+        dataset: Any = self._valid_attribute('train_dataset')
+        fraction = self.changed_fraction
+        self._sampler = ChangeAwareSampler(dataset, seed=self.seed, changed_fraction=fraction)
+        if self._changed is not None and fraction is not None:
+            self._sampler.set_changed(self._changed)
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=self._sampler,
+            num_workers=self.num_workers,
+            collate_fn=collate,
+            drop_last=True,
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def val_dataloader(self) -> Any:
+        """No validation data."""
+        return []
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Stretch the images on the device.
+
+        Args:
+            batch: A batch.
+            dataloader_idx: Number of the data loader.
+
+        Returns:
+            The batch with float images and ``valid``.
+        """
+        if self._stretch is None or batch['image'].is_floating_point():
+            return batch
+        stretch = self._stretch.to(batch['image'].device)
+        image = batch['image']
+        if self.flatten:
+            image = image.unflatten(1, (-1, len(self.bands)))
+        stretched, valid = stretch(image)
+        batch['image'] = stretched.flatten(1, 2) if self.flatten else stretched
+        batch['valid'] = valid
+        return batch
+
+    def plot(self, sample: Any, **kwargs: Any) -> Figure:
+        """Plot a sample, as the dataset does."""
+        dataset: Any = self._valid_attribute('train_dataset')
+        figure: Figure = dataset.plot(sample, **kwargs)
+        return figure
+
+
+def sample_pixels(store: SeasonalStore, bands: Sequence[str], seed: int, images: int = 256) -> Any:
+    """Pixels of a seeded sample of the store, shape (C, pixels)."""
+    rng = np.random.default_rng(seed)
+    numbers = rng.choice(len(store), min(images, len(store)), replace=False)
+    times = (rng.random(len(numbers)) * store.counts[numbers]).astype(np.int64)
+    read = store.read_batch(numbers, times[:, None], bands)[:, 0]
+    pixels: Any = np.moveaxis(read, 1, 0).reshape(len(bands), -1)
+    return pixels
+
+
+def find_scale(store: SeasonalStore, bands: Sequence[str], seed: int = 0) -> str:
+    """Tell 0-255 from reflectance x 10000: by what the store says, its type, or its values.
+
+    Args:
+        store: The store.
+        bands: Bands to look at.
+        seed: Seed of the images looked at.
+
+    Returns:
+        ``'0-255'`` or ``'reflectance'``.
+    """
+    if store.scale is not None:
+        return store.scale
+    if store.dtype == np.uint8:
+        return '0-255'
+    return '0-255' if sample_pixels(store, bands, seed, 32).max() <= 255 else 'reflectance'
+
+
+def find_quantiles(
+    store: SeasonalStore,
+    bands: Sequence[str],
+    which: str,
+    scale: str,
+    seed: int = 0,
+    nodata: float | None = 0,
+) -> list[list[float]]:
+    """What becomes 0 and 1 in each band.
+
+    Args:
+        store: The store.
+        bands: The bands.
+        which: ``'published'`` or ``'auto'``.
+        scale: ``'0-255'`` or ``'reflectance'``.
+        seed: Seed of the images looked at.
+        nodata: Value to leave out if the store says none.
+
+    Returns:
+        A lower and an upper value for each band, in the store's units.
+
+    Raises:
+        ValueError: If none are published for a band, or a band is constant.
+    """
+    if which == 'published':
+        factor = 1.0 if scale == '0-255' else 10000 / 255
+        known = {canonical_band(b) for b in bands} <= set(PUBLISHED_QUANTILES)
+        if not known:
+            raise ValueError(
+                f'quantiles are published for {", ".join(PUBLISHED_QUANTILES)} only, not for all of '
+                f"{', '.join(bands)}; use quantiles='auto'."
+            )
+        return [[v * factor for v in PUBLISHED_QUANTILES[canonical_band(b)]] for b in bands]
+    if which != 'auto':
+        raise ValueError(f"quantiles must be 'published', 'auto' or numbers, not {which!r}.")
+    pixels = sample_pixels(store, bands, seed)
+    empty = nodata if store.nodata is None else store.nodata
+    data = np.ones(pixels.shape[1], bool) if empty is None else (pixels != empty).any(0)
+    if not data.any():
+        raise ValueError(f'the images sampled from {store.root} hold nothing but nodata.')
+    found: list[list[float]] = np.quantile(pixels[:, data], (0.02, 0.98), axis=1).T.tolist()
+    constant = [b for b, (low, high) in zip(bands, found, strict=True) if high <= low]
+    if constant:
+        raise ValueError(f'{store.root}: band {", ".join(constant)} is constant; give quantiles.')
+    return found

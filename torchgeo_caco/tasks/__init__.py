@@ -1,0 +1,5 @@
+"""Pretraining tasks."""
+
+from .caco import CACoTask, StepOutput
+
+__all__ = ('CACoTask', 'StepOutput')

@@ -1,0 +1,462 @@
+"""CACo: change-aware contrastive learning (Mall, Hariharan and Bala, CVPR 2023)."""
+
+import copy
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import timm
+import torch
+import torch.nn.functional as F
+from lightly.models.modules import MoCoProjectionHead
+from lightning.pytorch import Callback
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torchgeo.tasks import MoCo
+from torchvision.models._api import WeightsEnum
+
+from ..change import Assignment, ChangeEstimator, Estimate, Label
+from ..losses import change_aware_logits, info_nce
+from ..losses.change_aware import LongTermNegatives, MaskOwn, QueueNegatives
+from ..memory import MemoryBank
+from ..transforms import SeasonalViews, artificial_augmentation, moco_view, normalised_crop
+from .optim import build_optimizer
+
+logger = logging.getLogger(__name__)
+
+
+class StepOutput(NamedTuple):
+    """What one step gives.
+
+    Attributes:
+        loss: Sum over the subspaces, shape ().
+        losses: Loss of each subspace, shape (H,), detached.
+        accuracies: Share of rows whose positive is the most similar key, shape (H,).
+        std: Mean standard deviation of the L2-normalised features times the root of their number:
+            near 1 is spread out, near 0 is collapsed; shape ().
+    """
+
+    loss: Tensor
+    losses: Tensor
+    accuracies: Tensor
+    std: Tensor
+
+
+class CACoTask(MoCo):
+    """Change-aware contrastive learning in three subspaces.
+
+    With ``long_term_negatives='never'`` it is SeCo, with ``'always'`` TeCo (the long-term contrast
+    without change-awareness), with ``subspaces=1`` and ``'never'`` MoCo v2.
+
+    If you use this task in your research, please cite the following paper:
+
+    * https://openaccess.thecvf.com/content/CVPR2023/html/Mall_Change-Aware_Sampling_and_Contrastive_Learning_for_Satellite_Images_CVPR_2023_paper.html
+    """
+
+    #: Images with a smaller share of pixels with data do not move the change estimate.
+    min_valid = 0.9
+
+    def __init__(
+        self,
+        model: str = 'resnet18',
+        weights: WeightsEnum | str | bool | None = None,
+        in_channels: int = 3,
+        version: int = 2,
+        layers: int = 2,
+        hidden_dim: int | None = None,
+        output_dim: int = 128,
+        lr: float = 0.03,
+        weight_decay: float = 1e-4,
+        momentum: float = 0.9,
+        schedule: Sequence[int | float] = (0.6, 0.8),
+        temperature: float = 0.07,
+        memory_bank_size: int = 16384,
+        moco_momentum: float = 0.999,
+        gather_distributed: bool = True,
+        size: int = 224,
+        grayscale_weights: Tensor | None = None,
+        augmentation1: nn.Module | None = None,
+        augmentation2: nn.Module | None = None,
+        subspaces: int = 3,
+        long_term_negatives: LongTermNegatives = 'changed',
+        queue_negatives: QueueNegatives = 'same_period',
+        mask_own: MaskOwn = 'view',
+        label: Label = 'row',
+        estimate: Estimate = 'ema',
+        ema_beta: float = 0.8,
+        squared: bool = False,
+        change_threshold: float | None = None,
+        assignment: Assignment = 'threshold',
+        optimizer: Literal['sgd', 'adamw'] = 'sgd',
+        warmup_epochs: int = 10,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        crop_scale: tuple[float, float] = (0.2, 1.0),
+        channels_last: bool = False,
+        histogram_every: int = 1,
+    ) -> None:
+        """Initialize a new CACoTask instance.
+
+        Args:
+            model: Name of the timm model.
+            weights: Initial weights, as TorchGeo takes them: a weights enum or its name, True
+                (ImageNet), None (random) or the path of a checkpoint.
+            in_channels: Number of bands C.
+            version: MoCo version; only 2.
+            layers: Layers of each projection head.
+            hidden_dim: Hidden dimension of the heads; the backbone's feature number by default.
+            output_dim: Dimension D of an embedding.
+            lr: Learning rate (0.03 for a batch of 256 rows).
+            weight_decay: Weight decay.
+            momentum: Momentum of SGD.
+            schedule: Epochs at which SGD's learning rate drops to a tenth; numbers below 1 are
+                shares of the trainer's ``max_epochs``.
+            temperature: Temperature of the loss.
+            memory_bank_size: Keys of a queue, both periods together.
+            moco_momentum: Momentum of the key encoder.
+            gather_distributed: Whether keys of all processes are negatives.
+            size: Height and width of the crops in pixels.
+            grayscale_weights: Weights of the bands for grayscale, unless RGB; equal by default.
+            augmentation1: Makes views q and k1 from stretched images in [0, 1].
+                :func:`~torchgeo_caco.transforms.normalised_crop` by default.
+            augmentation2: Makes views k0 and k2.
+                :func:`~torchgeo_caco.transforms.artificial_augmentation` by default.
+            subspaces: 3 (SeCo, CACo), or 1 (MoCo).
+            long_term_negatives: Whether the own place in the other period is a negative:
+                ``'never'``, ``'always'``, or where the place is estimated as ``'changed'``.
+            queue_negatives: ``'same_period'`` (published code) or ``'all'`` (equation 2).
+            mask_own: ``'view'`` (published code) or ``'all'`` (paper, section 3.4).
+            label: Whether each ``'row'`` (location, period) has its own label (published code) or
+                both rows share the ``'location'``'s.
+            estimate: ``'ema'``, ``'ratio'`` or ``'distance'`` (paper, table 8).
+            ema_beta: Weight of the past in the running estimate.
+            squared: Squared distances in the ratio (equation 3).
+            change_threshold: A fixed threshold in the place of the mixture.
+            assignment: ``'threshold'`` or ``'posterior'`` (published code).
+            optimizer: ``'sgd'`` with steps, or ``'adamw'`` with warm-up and cosine and no decay on
+                norms and biases.
+            warmup_epochs: Warm-up of AdamW in epochs.
+            mean: Means of the stretched bands; ImageNet's for RGB by default.
+            std: Standard deviations of the stretched bands; ImageNet's for RGB by default.
+            crop_scale: Smallest and largest share of the area that a crop keeps.
+            channels_last: Whether images and convolutions are laid out channels last.
+            histogram_every: Epochs between two pictures of the change histogram; 0: none.
+
+        Raises:
+            ValueError: If arguments contradict each other.
+        """
+        if version != 2:
+            raise ValueError(f'CACoTask is built on MoCo v2; version must be 2, not {version}.')
+        if subspaces not in (1, 3):
+            raise ValueError(f'subspaces must be 3, or 1 for MoCo, not {subspaces}.')
+        if subspaces == 1 and long_term_negatives != 'never':
+            raise ValueError("subspaces=1 is MoCo, which needs long_term_negatives='never'.")
+        if hidden_dim is None:
+            with torch.device('meta'):
+                hidden_dim = int(timm.create_model(model, num_classes=0).num_features)
+        self.periods = 1 if long_term_negatives == 'never' else 2
+        self._due: int | None = None
+        super().__init__(
+            model=model,
+            weights=weights,
+            in_channels=in_channels,
+            version=version,
+            layers=layers,
+            hidden_dim=hidden_dim,
+            output_dim=output_dim,
+            lr=lr,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            schedule=[],
+            temperature=temperature,
+            memory_bank_size=memory_bank_size,
+            moco_momentum=moco_momentum,
+            gather_distributed=gather_distributed,
+            size=size,
+            grayscale_weights=grayscale_weights,
+            augmentation1=augmentation1,
+            augmentation2=augmentation2,
+        )
+        arguments = (size, in_channels, mean, std)
+        if augmentation1 is None:
+            self.augmentation1 = normalised_crop(*arguments, scale=crop_scale)
+        if augmentation2 is None:
+            make = moco_view if subspaces == 1 else artificial_augmentation
+            self.augmentation2 = make(*arguments, grayscale_weights, crop_scale)
+
+    def configure_models(self) -> None:
+        """Make backbone, heads, their momentum copies, queues and the change estimate."""
+        if self.hparams['hidden_dim'] is None:
+            self.hparams['hidden_dim'] = self._hidden_dim()
+        super().configure_models()
+        del self.projection_head, self.projection_head_momentum
+        # TorchGeo's tasks look for `model` when they read a checkpoint.
+        self.model = self.backbone
+        subspaces, dim = self.hparams['subspaces'], self.hparams['output_dim']
+        features, hidden = int(self.backbone.num_features), self.hparams['hidden_dim']
+        self.projection_heads = nn.ModuleList(
+            MoCoProjectionHead(features, hidden, dim, self.hparams['layers'], batch_norm=False)
+            for _ in range(subspaces)
+        )
+        self.backbone_momentum = copy.deepcopy(self.backbone).requires_grad_(False)
+        self.projection_heads_momentum = copy.deepcopy(self.projection_heads).requires_grad_(False)
+        size = self.hparams['memory_bank_size']
+        self.memory_bank = MemoryBank(size, dim, subspaces, self.periods)
+        self.estimator = ChangeEstimator(
+            periods=self.periods,
+            estimate=self.hparams['estimate'],
+            beta=self.hparams['ema_beta'],
+            squared=self.hparams['squared'],
+            threshold=self.hparams['change_threshold'],
+            assignment=self.hparams['assignment'],
+            label=self.hparams['label'],
+        )
+        if self.hparams['channels_last']:
+            self.backbone.to(memory_format=torch.channels_last)
+            self.backbone_momentum.to(memory_format=torch.channels_last)
+
+    def _hidden_dim(self) -> int:
+        with torch.device('meta'):
+            return int(timm.create_model(self.hparams['model'], num_classes=0).num_features)
+
+    def configure_losses(self) -> None:
+        """Nothing to make: the loss is a function."""
+
+    def configure_optimizers(self) -> Any:
+        """Initialize the optimizer and learning rate scheduler."""
+        return build_optimizer(self, self.hparams, self.trainer.max_epochs)
+
+    def configure_callbacks(self) -> Sequence[Callback]:
+        """Callbacks that belong to every run, and the folder in which its files lie."""
+        from ..callbacks import run_callbacks
+
+        return run_callbacks(self)
+
+    def setup(self, stage: str) -> None:
+        """Make room for the estimates of the datamodule's locations.
+
+        Args:
+            stage: Lightning's stage.
+
+        Raises:
+            ValueError: If data and task do not fit together.
+        """
+        data: Any = getattr(self.trainer, 'datamodule', None)
+        if stage != 'fit' or data is None or not hasattr(data, 'location_names'):
+            return
+        if data.periods != self.periods:
+            raise ValueError(
+                f"long_term_negatives={self.hparams['long_term_negatives']!r} needs "
+                f'{self.periods} period(s); the data have periods={data.periods}.'
+            )
+        if len(data.bands) != self.hparams['in_channels']:
+            raise ValueError(
+                f'in_channels={self.hparams["in_channels"]} but the data have '
+                f'{len(data.bands)} bands: {", ".join(data.bands)}.'
+            )
+        if self.estimator.names != tuple(data.location_names):
+            self.estimator.allocate(data.location_names, self.device)
+        rows = self.periods * len(data.location_names)
+        if self.hparams['memory_bank_size'] > 2 * rows:
+            logger.warning(
+                'memory_bank_size=%d is more than two epochs of %d rows: '
+                'many negatives show the very place they are compared with.',
+                self.hparams['memory_bank_size'],
+                rows,
+            )
+
+    @property
+    def views(self) -> SeasonalViews:
+        """What makes the views of a batch."""
+        return SeasonalViews(self.augmentation1, self.augmentation2, self.hparams['subspaces'])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features of images.
+
+        Args:
+            x: Normalised images, shape (B, C, H, W).
+
+        Returns:
+            Features, shape (B, F).
+        """
+        if self.hparams['channels_last']:
+            x = x.contiguous(memory_format=torch.channels_last)
+        features: Tensor = self.backbone(x)
+        return features
+
+    def forward_momentum(self, x: Tensor) -> Tensor:
+        """Features of images from the momentum encoder.
+
+        Args:
+            x: Normalised images, shape (B, C, H, W).
+
+        Returns:
+            Features, shape (B, F).
+        """
+        if self.hparams['channels_last']:
+            x = x.contiguous(memory_format=torch.channels_last)
+        features: Tensor = self.backbone_momentum(x)
+        return features
+
+    @torch.no_grad()
+    def _update_momentum(self) -> None:
+        """Move the momentum copies once for each step of the optimiser."""
+        step = self.global_step if self._trainer is not None else None
+        if step is not None and step == self._due:
+            return
+        self._due = step
+        update = get_ema_multi_avg_fn(self.hparams['moco_momentum'])
+        for source, target in (
+            (self.backbone, self.backbone_momentum),
+            (self.projection_heads, self.projection_heads_momentum),
+        ):
+            update(list(target.parameters()), list(source.parameters()), 0)
+
+    def _gather(self, x: Tensor) -> Tensor:
+        """First dimension of all processes, in the order in which one process would have it."""
+        if not self.hparams['gather_distributed'] or self._trainer is None:
+            return x
+        if self.trainer.world_size == 1:
+            return x
+        everyone: Tensor = self.all_gather(x)
+        return everyone.transpose(0, 1).flatten(0, 1)
+
+    def step(
+        self,
+        query: Tensor,
+        keys: Tensor | Sequence[Tensor],
+        index: Tensor,
+        changed: Tensor | None = None,
+        valid: Tensor | None = None,
+    ) -> StepOutput:
+        """The whole method on ready views: momentum, embeddings, loss, queues, estimate.
+
+        Rows may be given as (B, P, ...) or flat as (B * P, ...), where the periods of one location
+        follow each other, the earlier first.
+
+        Args:
+            query: View q, normalised, shape (B, P, C, H, W).
+            keys: Views k_0, k_1, ... of the same shape each, as many as there are subspaces.
+            index: Numbers of the locations, shape (B,).
+            changed: Labels of the rows, shape (B, P), bool; the estimator's by default.
+            valid: Which rows may move the estimate, shape (B, P), bool; all by default.
+
+        Returns:
+            Loss and figures.
+        """
+        periods, subspaces = self.periods, self.hparams['subspaces']
+        query = query.flatten(0, 1) if query.ndim == 5 else query
+        views = [key.flatten(0, 1) if key.ndim == 5 else key for key in keys]
+        gated = self.hparams['long_term_negatives'] == 'changed'
+        self._update_momentum()
+
+        def embed(head: nn.Module, features: Tensor) -> Tensor:
+            rows = F.normalize(head(features).to(_full(features)), dim=-1)
+            return rows.unflatten(0, (-1, periods))
+
+        features = self.forward(query)
+        queries = [embed(head, features) for head in self.projection_heads]
+        with torch.no_grad():
+            key_features = [self.forward_momentum(view) for view in views]
+            heads = self.projection_heads_momentum
+            # Subspace 0 compares with no other view.
+            own_keys = [
+                torch.stack([self._gather(embed(head, f)) for f in key_features[: 1 if h == 0 else None]])
+                for h, head in enumerate(heads)
+            ]
+            everyone = self._gather(index)
+            if gated:
+                z = embed(heads[1], self.forward_momentum(query))
+                z_season = embed(heads[1], key_features[1])
+                triples = self.estimator.measure(z, z_season)
+                if changed is None:
+                    changed = self.estimator.changed(index)
+                changed = changed.reshape(-1, periods).bool()
+                valid = torch.ones_like(changed) if valid is None else valid
+            own = index[:, None] == everyone[None]
+        losses, accuracies = [], []
+        with torch.autocast(query.device.type, enabled=False):
+            for h in range(subspaces):
+                logits = change_aware_logits(
+                    queries[h],
+                    own_keys[h],
+                    # The queue is overwritten below, before the backward pass needs it.
+                    self.memory_bank.queue[h].clone().to(queries[h].dtype),
+                    h,
+                    own=own,
+                    changed=changed,
+                    temperature=self.hparams['temperature'],
+                    long_term_negatives=self.hparams['long_term_negatives'],
+                    queue_negatives=self.hparams['queue_negatives'],
+                    mask_own=self.hparams['mask_own'],
+                )
+                losses.append(info_nce(logits))
+                accuracies.append((logits.detach().argmax(-1) == 0).float().mean())
+        for h in range(subspaces):
+            self.memory_bank.enqueue(h, own_keys[h][h])
+        if gated and valid is not None and self.estimator.names:
+            self.estimator.update(everyone, self._gather(triples), self._gather(valid))
+        normalised = F.normalize(features.detach().float(), dim=1)
+        std = normalised.std(dim=0).mean() * normalised.shape[1] ** 0.5
+        total = torch.stack(losses)
+        return StepOutput(total.sum(), total.detach(), torch.stack(accuracies), std)
+
+    def training_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Make the views, take a step, log.
+
+        Args:
+            batch: ``image`` (B, P, S, C, H, W), stretched to [0, 1]; ``index`` (B,); optionally
+                ``valid`` (B, P, S), share of pixels with data.
+            batch_idx: Number of this batch.
+            dataloader_idx: Number of the data loader.
+
+        Returns:
+            The loss.
+
+        Raises:
+            ValueError: If the images are not what is expected.
+        """
+        image = batch['image']
+        if image.ndim != 6 or not image.is_floating_point() or image.shape[1] != self.periods:
+            raise ValueError(
+                f'image must be floats of shape (B, {self.periods}, S, C, H, W), '
+                f'not {image.dtype} of shape {tuple(image.shape)}.'
+            )
+        query, keys = self.views(image)
+        valid = None
+        if self.periods == 2 and 'valid' in batch:
+            enough = batch['valid'] >= self.min_valid
+            valid = enough[:, :, 0].all(1, keepdim=True) & enough[:, :, 2]
+        out = self.step(query, keys, batch['index'], valid=valid)
+        size = len(image)
+        self.log('train_loss', out.loss, batch_size=size, prog_bar=True)
+        self.log('train_ssl_std', out.std, batch_size=size, on_step=True, on_epoch=True)
+        for h in range(self.hparams['subspaces']):
+            self.log(f'train_loss_{h}', out.losses[h], batch_size=size)
+            self.log(f'train_acc_{h}', out.accuracies[h], batch_size=size)
+        return out.loss
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the names of the locations, by which estimates are matched on loading."""
+        checkpoint['caco_locations'] = list(self.estimator.names)
+        checkpoint['caco_momentum_step'] = self._due
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Match the estimates of a checkpoint to the locations at hand, by name."""
+        self._due = checkpoint.get('caco_momentum_step')
+        saved = checkpoint.get('caco_locations', [])
+        if not self.estimator.names:
+            self.estimator.allocate(saved, self.device)
+        added, removed = self.estimator.match(saved, checkpoint['state_dict'], 'estimator.')
+        if added or removed:
+            logger.warning(
+                '%d locations are new since the checkpoint, %d are gone; '
+                'the estimates of the others are kept.',
+                added,
+                removed,
+            )
+
+
+def _full(x: Tensor) -> torch.dtype:
+    """The data type in which embeddings are compared: float32, or float64 for a float64 model."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
