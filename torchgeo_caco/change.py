@@ -44,12 +44,14 @@ class Mixture(NamedTuple):
         Returns:
             The log odds, same shape.
         """
-        return np.subtract(*(
-            np.log(self.weights[c])
-            - 0.5 * np.log(self.variances[c])
-            - 0.5 * (values - self.means[c]) ** 2 / self.variances[c]
-            for c in (1, 0)
-        ))
+        return np.subtract(
+            *(
+                np.log(self.weights[c])
+                - 0.5 * np.log(self.variances[c])
+                - 0.5 * (values - self.means[c]) ** 2 / self.variances[c]
+                for c in (1, 0)
+            )
+        )
 
     def posterior(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Probability of the higher-mean ("changed") component.
@@ -235,9 +237,10 @@ class ChangeEstimator(nn.Module):
             season: L2-normalised embeddings of the same places in another season, (B, 2, D).
 
         Returns:
-            Triples, shape (B, 2, 3), float32. With ``squared`` the first two are squared.
+            Triples, shape (B, 2, 3), float32 (float64 for float64). With ``squared`` the first two are squared.
         """
-        query, season = query.float(), season.float()
+        if query.dtype != torch.float64:
+            query, season = query.float(), season.float()
         long = (query - query.flip(1)).norm(dim=-1)
         short = (query - season).norm(dim=-1)
         if self.squared:

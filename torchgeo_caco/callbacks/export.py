@@ -18,6 +18,8 @@ class ModelFolderExport(Callback):
         data: Any = getattr(trainer, 'datamodule', None)
         described = data.describe_input() if hasattr(data, 'describe_input') else {}
         task: Any = pl_module
-        described |= task.describe_normalisation() if hasattr(task, 'describe_normalisation') else {}
+        described |= (
+            task.describe_normalisation() if hasattr(task, 'describe_normalisation') else {}
+        )
         root = Path(trainer.default_root_dir) / 'model'
         save_model_folder(task.backbone, task.hparams['model'], root, described)

@@ -115,14 +115,20 @@ class SeasonalTemporalDataModule(BaseDataModule):
         store = dataset.store
         scale = find_scale(store, self.bands, self.seed) if self.scale == 'auto' else self.scale
         if isinstance(self.quantiles, str):
-            quantiles = find_quantiles(store, self.bands, self.quantiles, scale, self.seed, self.nodata)
+            quantiles = find_quantiles(
+                store, self.bands, self.quantiles, scale, self.seed, self.nodata
+            )
         else:
             quantiles = [[float(v) for v in pair] for pair in self.quantiles]
             if len(quantiles) != len(self.bands):
-                raise ValueError(f'quantiles has {len(quantiles)} pairs for {len(self.bands)} bands.')
+                raise ValueError(
+                    f'quantiles has {len(quantiles)} pairs for {len(self.bands)} bands.'
+                )
         nodata = self.nodata if store.nodata is None else store.nodata
         self._set_stretch({'scale': scale, 'quantiles': quantiles, 'nodata': nodata})
-        logger.info('values are %s; stretched by %s', scale, dict(zip(self.bands, quantiles, strict=True)))
+        logger.info(
+            'values are %s; stretched by %s', scale, dict(zip(self.bands, quantiles, strict=True))
+        )
 
     def _set_stretch(self, resolved: dict[str, Any]) -> None:
         self._resolved = {'bands': list(self.bands), **resolved}

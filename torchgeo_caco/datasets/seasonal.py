@@ -74,7 +74,9 @@ class SeasonalTemporalDataset(NonGeoDataset):
             ValueError: If an argument is out of range, a band is unknown, or no location is left.
         """
         if periods not in (1, 2) or seasons < 1:
-            raise ValueError(f'periods must be 1 or 2 and seasons at least 1: {periods}, {seasons}.')
+            raise ValueError(
+                f'periods must be 1 or 2 and seasons at least 1: {periods}, {seasons}.'
+            )
         if sample not in ('location', 'image'):
             raise ValueError(f"sample must be 'location' or 'image', not {sample!r}.")
         if on_bad_location not in ('skip', 'raise'):
@@ -222,9 +224,7 @@ class SeasonalTemporalDataset(NonGeoDataset):
         ]
         return samples if self.transforms is None else [self.transforms(s) for s in samples]
 
-    def plot(
-        self, sample: Sample, show_titles: bool = True, suptitle: str | None = None
-    ) -> Figure:
+    def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
         """Plot a sample: a row for each period, a column for each date.
 
         Args:

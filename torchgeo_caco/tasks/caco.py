@@ -246,7 +246,7 @@ class CACoTask(MoCo):
             return
         if data.periods != self.periods:
             raise ValueError(
-                f"long_term_negatives={self.hparams['long_term_negatives']!r} needs "
+                f'long_term_negatives={self.hparams["long_term_negatives"]!r} needs '
                 f'{self.periods} period(s); the data have periods={data.periods}.'
             )
         if len(data.bands) != self.hparams['in_channels']:
@@ -361,7 +361,9 @@ class CACoTask(MoCo):
             heads = self.projection_heads_momentum
             # Subspace 0 compares with no other view.
             own_keys = [
-                torch.stack([self._gather(embed(head, f)) for f in key_features[: 1 if h == 0 else None]])
+                torch.stack(
+                    [self._gather(embed(head, f)) for f in key_features[: 1 if h == 0 else None]]
+                )
                 for h, head in enumerate(heads)
             ]
             everyone = self._gather(index)

@@ -7,7 +7,11 @@ import torch
 from torch import Tensor, nn
 
 #: 2 % and 98 % quantiles of the 0-255 imagery, as the published code of SeCo and CACo uses them.
-PUBLISHED_QUANTILES: dict[str, tuple[float, float]] = {'B4': (0, 129), 'B3': (2, 103), 'B2': (3, 88)}
+PUBLISHED_QUANTILES: dict[str, tuple[float, float]] = {
+    'B4': (0, 129),
+    'B3': (2, 103),
+    'B2': (3, 88),
+}
 
 
 class Stretched(NamedTuple):
@@ -35,9 +39,7 @@ class Stretch(nn.Module):
     low: Tensor
     high: Tensor
 
-    def __init__(
-        self, quantiles: Sequence[Sequence[float]], nodata: float | None = 0
-    ) -> None:
+    def __init__(self, quantiles: Sequence[Sequence[float]], nodata: float | None = 0) -> None:
         """Initialize a new Stretch instance.
 
         Args:
