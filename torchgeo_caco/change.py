@@ -121,7 +121,7 @@ class ChangeEstimator(nn.Module):
         estimates: (N, P, 3) float32, the running triple; 0 where never visited.
         visits: (N, P) int64, how often a row was updated.
         labels: (N, P) int8: 1 changed, 0 unchanged, -1 never visited.
-        mixture: (7,) float64: means, variances, weights (low, high) and threshold; NaN before a fit.
+        mixture: (7,) means, variances, weights (low, high) and threshold; NaN before a fit.
         names: Names of the N locations.
     """
 
@@ -237,7 +237,8 @@ class ChangeEstimator(nn.Module):
             season: L2-normalised embeddings of the same places in another season, (B, 2, D).
 
         Returns:
-            Triples, shape (B, 2, 3), float32 (float64 for float64). With ``squared`` the first two are squared.
+            Triples, shape (B, 2, 3), float32 (float64 for float64). With ``squared`` the first
+            two are squared.
         """
         if query.dtype != torch.float64:
             query, season = query.float(), season.float()

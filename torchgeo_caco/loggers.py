@@ -2,10 +2,11 @@
 
 import csv
 import os
+from typing import Any
 
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
-from lightning.pytorch.loggers.logger import rank_zero_experiment
 
 
 class _AppendingWriter(ExperimentWriter):
@@ -32,7 +33,7 @@ class MetricsLogger(CSVLogger):
 
     @property
     @rank_zero_experiment
-    def experiment(self) -> ExperimentWriter:
+    def experiment(self) -> Any:
         """What writes the file."""
         if self._experiment is None:
             os.makedirs(self.log_dir, exist_ok=True)

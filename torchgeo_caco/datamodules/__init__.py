@@ -1,5 +1,6 @@
 """Datamodules."""
 
 from .seasonal import SeasonalTemporalDataModule
+from .simulated import SimulatedDataModule
 
-__all__ = ('SeasonalTemporalDataModule',)
+__all__ = ('SeasonalTemporalDataModule', 'SimulatedDataModule')

@@ -109,7 +109,8 @@ class SeasonalTemporalDataModule(BaseDataModule):
         dataset = SeasonalTemporalDataset(**self.kwargs)
         if len(dataset) < self.batch_size:
             raise ValueError(
-                f'batch_size={self.batch_size} is more than the {len(dataset)} samples in {self.root}.'
+                f'batch_size={self.batch_size} is more than the {len(dataset)} samples '
+                f'in {self.root}.'
             )
         self.train_dataset = dataset
         store = dataset.store
@@ -279,8 +280,8 @@ def find_quantiles(
         known = {canonical_band(b) for b in bands} <= set(PUBLISHED_QUANTILES)
         if not known:
             raise ValueError(
-                f'quantiles are published for {", ".join(PUBLISHED_QUANTILES)} only, not for all of '
-                f"{', '.join(bands)}; use quantiles='auto'."
+                f'quantiles are published for {", ".join(PUBLISHED_QUANTILES)} only, not for '
+                f"all of {', '.join(bands)}; use quantiles='auto'."
             )
         return [[v * factor for v in PUBLISHED_QUANTILES[canonical_band(b)]] for b in bands]
     if which != 'auto':

@@ -162,7 +162,11 @@ class SeasonalTemporalDataset(NonGeoDataset):
             Positions in each location's chronological dates, shape (B, P, S).
         """
         ranges = self._ranges[locations]
-        keys = [np.int64(self.seed), np.reshape(epoch, (-1, 1)), np.reshape(locations, (-1, 1))]
+        keys = [
+            np.array(self.seed, np.int64),
+            np.reshape(epoch, (-1, 1)),
+            np.reshape(locations, (-1, 1)),
+        ]
         drawn = draw_positions(ranges[..., 1], self.seasons, keys, self.replacement)
         return drawn + ranges[..., :1]
 
@@ -213,10 +217,7 @@ class SeasonalTemporalDataset(NonGeoDataset):
         flat = self.store.read_batch(numbers, times.reshape(len(wanted), -1), self.bands)
         days = np.stack([self.store.dates(n)[t] for n, t in zip(numbers, times, strict=True)])
         image = torch.from_numpy(flat)
-        if self.flatten:
-            image = image.flatten(1, 2)
-        else:
-            image = image.unflatten(1, times.shape[1:])
+        image = image.flatten(1, 2) if self.flatten else image.unflatten(1, times.shape[1:])
         date = torch.from_numpy(days.astype('datetime64[D]').astype(np.int64))
         index = torch.from_numpy(locations)
         samples = [

@@ -186,7 +186,9 @@ class SimulatedLandscapes(Sequence[Landscape]):
         parts = []
         for year in self.years:
             slots = np.linspace(0, 360, self.dates_per_period + 1)
-            days = (slots[:-1] + rng.uniform(0, 1, self.dates_per_period) * np.diff(slots)).astype(int)
+            days = (slots[:-1] + rng.uniform(0, 1, self.dates_per_period) * np.diff(slots)).astype(
+                int
+            )
             days = np.unique(np.minimum(days, 359))
             while len(days) < self.dates_per_period:
                 days = np.unique(np.append(days, rng.integers(0, 360)))

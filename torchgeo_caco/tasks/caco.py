@@ -3,7 +3,7 @@
 import copy
 import logging
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import timm
 import torch
@@ -20,6 +20,7 @@ from ..losses import change_aware_logits, info_nce
 from ..losses.change_aware import LongTermNegatives, MaskOwn, QueueNegatives
 from ..memory import MemoryBank
 from ..transforms import SeasonalViews, artificial_augmentation, moco_view, normalised_crop
+from ..transforms.views import statistics
 from .optim import build_optimizer
 
 logger = logging.getLogger(__name__)
@@ -151,9 +152,6 @@ class CACoTask(MoCo):
             raise ValueError(f'subspaces must be 3, or 1 for MoCo, not {subspaces}.')
         if subspaces == 1 and long_term_negatives != 'never':
             raise ValueError("subspaces=1 is MoCo, which needs long_term_negatives='never'.")
-        if hidden_dim is None:
-            with torch.device('meta'):
-                hidden_dim = int(timm.create_model(model, num_classes=0).num_features)
         self.periods = 1 if long_term_negatives == 'never' else 2
         self._due: int | None = None
         super().__init__(
@@ -162,12 +160,12 @@ class CACoTask(MoCo):
             in_channels=in_channels,
             version=version,
             layers=layers,
-            hidden_dim=hidden_dim,
+            hidden_dim=cast(int, hidden_dim),
             output_dim=output_dim,
             lr=lr,
             weight_decay=weight_decay,
             momentum=momentum,
-            schedule=[],
+            schedule=cast(Sequence[int], schedule),
             temperature=temperature,
             memory_bank_size=memory_bank_size,
             moco_momentum=moco_momentum,
@@ -193,7 +191,7 @@ class CACoTask(MoCo):
         # TorchGeo's tasks look for `model` when they read a checkpoint.
         self.model = self.backbone
         subspaces, dim = self.hparams['subspaces'], self.hparams['output_dim']
-        features, hidden = int(self.backbone.num_features), self.hparams['hidden_dim']
+        features, hidden = int(cast(int, self.backbone.num_features)), self.hparams['hidden_dim']
         self.projection_heads = nn.ModuleList(
             MoCoProjectionHead(features, hidden, dim, self.hparams['layers'], batch_norm=False)
             for _ in range(subspaces)
@@ -217,7 +215,8 @@ class CACoTask(MoCo):
 
     def _hidden_dim(self) -> int:
         with torch.device('meta'):
-            return int(timm.create_model(self.hparams['model'], num_classes=0).num_features)
+            model: Any = timm.create_model(self.hparams['model'], num_classes=0)
+            return int(model.num_features)
 
     def configure_losses(self) -> None:
         """Nothing to make: the loss is a function."""
@@ -265,12 +264,18 @@ class CACoTask(MoCo):
                 rows,
             )
 
+    def describe_normalisation(self) -> dict[str, list[float]]:
+        """Mean and standard deviation of the stretched bands."""
+        given = self.hparams['mean'], self.hparams['std']
+        mean, std = statistics(self.hparams['in_channels'], *given)
+        return {'mean': mean.tolist(), 'std': std.tolist()}
+
     @property
     def views(self) -> SeasonalViews:
         """What makes the views of a batch."""
         return SeasonalViews(self.augmentation1, self.augmentation2, self.hparams['subspaces'])
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Features of images.
 
         Args:
@@ -318,8 +323,8 @@ class CACoTask(MoCo):
             return x
         if self.trainer.world_size == 1:
             return x
-        everyone: Tensor = self.all_gather(x)
-        return everyone.transpose(0, 1).flatten(0, 1)
+        everyone: Any = self.all_gather(x)
+        return cast(Tensor, everyone.transpose(0, 1).flatten(0, 1))
 
     def step(
         self,

@@ -1,7 +1,7 @@
 """The four views of a location, as Kornia pipelines on the device (CACo, section 3.3)."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import kornia.augmentation as K
 import torch
@@ -12,10 +12,22 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def _statistics(
+def statistics(
     channels: int, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> tuple[Tensor, Tensor]:
-    """ImageNet's for three channels, 0.5 and 0.25 for any other number, unless given."""
+    """Mean and standard deviation of stretched bands.
+
+    Args:
+        channels: Number of channels C.
+        mean: Means; by default ImageNet's for three channels and 0.5 for any other number.
+        std: Standard deviations; by default ImageNet's or 0.25.
+
+    Returns:
+        Two tensors of shape (C,).
+
+    Raises:
+        ValueError: If their number is not C.
+    """
     if mean is None:
         mean = IMAGENET_MEAN if channels == 3 else (0.5,) * channels
     if std is None:
@@ -48,16 +60,16 @@ def normalised_crop(
     """
     return K.AugmentationSequential(
         K.RandomResizedCrop((size, size), scale=scale, cropping_mode='resample'),
-        K.Normalize(*_statistics(channels, mean, std)),
+        K.Normalize(*statistics(channels, mean, std)),
         data_keys=['input'],
     )
 
 
-def _colour(channels: int, size: int, grayscale_weights: Tensor | None) -> list[nn.Module]:
+def _colour(channels: int, size: int, grayscale_weights: Tensor | None) -> list[Any]:
     """Jitter, grayscale and blur, with each image's own parameters."""
     if channels == 3:
-        jitter: list[nn.Module] = [K.ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8)]
-        gray: nn.Module = K.RandomGrayscale(p=0.2)
+        jitter: list[Any] = [K.ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8)]
+        gray: Any = K.RandomGrayscale(p=0.2)
     else:
         # Hue and saturation have no meaning beyond RGB.
         jitter = [
@@ -132,7 +144,7 @@ def moco_view(
         K.RandomResizedCrop((size, size), scale=scale, cropping_mode='resample'),
         *_colour(channels, size, grayscale_weights),
         K.RandomHorizontalFlip(p=0.5),
-        K.Normalize(*_statistics(channels, mean, std)),
+        K.Normalize(*statistics(channels, mean, std)),
         data_keys=['input'],
     )
 
