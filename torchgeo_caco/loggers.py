@@ -21,15 +21,31 @@ class _AppendingWriter(ExperimentWriter):
 class MetricsLogger(CSVLogger):
     """Writes ``<folder>/metrics.csv`` and ``hparams.yaml``."""
 
-    def __init__(self, save_dir: str, resume: bool = False) -> None:
+    def __init__(self, save_dir: str | None = None) -> None:
         """Initialize a new MetricsLogger instance.
 
         Args:
-            save_dir: The folder.
+            save_dir: The folder; by default the trainer's ``default_root_dir``.
+        """
+        super().__init__(save_dir or '.', name='', version='')
+        self._bound = save_dir is not None
+        self._resume = False
+
+    def bind(self, root: str, resume: bool) -> None:
+        """Say where the files go if that was left open.
+
+        Args:
+            root: The folder of the run.
             resume: Whether to go on with the metrics that are there, or to begin anew.
         """
-        super().__init__(save_dir, name='', version='')
+        if not self._bound:
+            self._root_dir, self._bound = root, True
         self._resume = resume
+
+    @property
+    def save_dir(self) -> Any:
+        """The folder; None, which Lightning takes for ``default_root_dir``, if left open."""
+        return self._root_dir if self._bound else None
 
     @property
     @rank_zero_experiment

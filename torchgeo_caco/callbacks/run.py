@@ -31,14 +31,17 @@ def run_callbacks(task: LightningModule) -> list[Callback]:
         and trainer.logger.name == 'lightning_logs'
     )
     if automatic:
-        trainer.loggers = [
-            MetricsLogger(root, resume=trainer.ckpt_path is not None),
-            TensorBoardLogger(root, name='', version=''),
-        ]
+        trainer.loggers = [MetricsLogger()]
+    for logger in trainer.loggers:
+        if isinstance(logger, MetricsLogger):
+            logger.bind(root, resume=trainer.ckpt_path is not None)
+    if len(trainer.loggers) == 1 and isinstance(trainer.logger, MetricsLogger):
+        trainer.loggers = [trainer.logger, TensorBoardLogger(root, name='', version='')]
     callbacks: list[Callback] = []
     saver = trainer.checkpoint_callback
-    if type(saver) is ModelCheckpoint and saver.dirpath is None and saver.save_last is None:
-        callbacks.append(ModelCheckpoint(f'{root}/checkpoints', '{epoch:04d}', save_last=True))
+    if saver is not None:
+        if type(saver) is ModelCheckpoint and saver.dirpath is None and saver.save_last is None:
+            callbacks.append(ModelCheckpoint(f'{root}/checkpoints', '{epoch:04d}', save_last=True))
         callbacks.append(ModelFolderExport())
     if getattr(task, 'periods', 1) == 2 and task.hparams['long_term_negatives'] == 'changed':
         callbacks.append(ChangeTracker(task.hparams['histogram_every']))

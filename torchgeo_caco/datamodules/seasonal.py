@@ -104,6 +104,9 @@ class SeasonalTemporalDataModule(BaseDataModule):
         Raises:
             ValueError: If the batch is larger than the data, or the stretch cannot be decided.
         """
+        if self.trainer is not None:
+            # Pretraining has no validation data, about which Lightning would warn.
+            self.trainer.limit_val_batches = 0
         if stage != 'fit' or self.train_dataset is not None:
             return
         dataset = SeasonalTemporalDataset(**self.kwargs)

@@ -1,10 +1,12 @@
 """A timm model folder: config, weights and a card that says what the input is."""
 
+import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from timm.models._hub import save_for_hf
 from torch import nn
 
@@ -30,6 +32,8 @@ def save_model_folder(
         'input': dict(described),
         **{key: list(described[key]) for key in ('mean', 'std') if described.get(key)},
     }
+    # Weights that lie channels last cannot be written as safetensors.
+    backbone = copy.deepcopy(backbone).to(memory_format=torch.contiguous_format)
     save_for_hf(backbone, str(root), model_config=settings, safe_serialization=True)
     (root / 'README.md').write_text(_card(architecture, described, root))
     return root

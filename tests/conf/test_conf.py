@@ -1,0 +1,87 @@
+"""Every YAML in conf/ runs by unmodified ``torchgeo fit``, on tiny data."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from torchgeo.main import main
+
+CONF = Path(__file__).parents[2] / 'conf'
+#: Third parties' remarks on tiny runs.
+pytestmark = [
+    # Lightning's command line uses an older call of jsonargparse.
+    pytest.mark.filterwarnings('ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning'),
+    pytest.mark.filterwarnings('ignore:The .*dataloader.* does not have many workers'),
+    pytest.mark.filterwarnings('ignore:The number of training batches'),
+    pytest.mark.filterwarnings('ignore:.*litlogger.*'),
+    pytest.mark.filterwarnings('ignore:Checkpoint directory .* exists and is not empty'),
+    pytest.mark.filterwarnings('ignore:Detected call of `lr_scheduler.step'),
+]
+
+
+def fit(name: str, root: Path, out: Path, *more: str) -> None:
+    """Run a YAML with the overrides that make it tiny."""
+    arguments = [
+        'fit', '--config', str(CONF / f'{name}.yaml'),
+        '--data.root', str(root), '--data.batch_size', '4', '--data.num_workers', '0',
+        '--model.memory_bank_size', '16', '--model.model', 'resnet10t',
+        '--trainer.max_epochs', '2', '--trainer.default_root_dir', str(out),
+        '--trainer.accelerator', 'cpu', '--trainer.log_every_n_steps', '1',
+        '--trainer.enable_progress_bar', 'false', '--trainer.enable_model_summary', 'false',
+    ]  # fmt: skip
+    main([*arguments, *more])
+
+
+def rows(out: Path) -> list[dict[str, str]]:
+    """Rows of a run's metrics."""
+    with open(out / 'metrics.csv', newline='') as file:
+        return list(csv.DictReader(file))
+
+
+NAMES = sorted(path.stem for path in CONF.glob('*.yaml'))
+
+
+@pytest.mark.parametrize('name', [n for n in NAMES if not n.startswith('moco')])
+def test_ours(name, tiny, tmp_path):
+    fit(name, tiny, tmp_path, '--model.size', '32')
+    losses = [float(row['train_loss']) for row in rows(tmp_path) if row['train_loss']]
+    assert len(losses) == 2 * 3
+    checkpoint = torch.load(tmp_path / 'checkpoints' / 'last.ckpt', weights_only=True)
+    assert checkpoint['hyper_parameters']['model'] == 'resnet10t'
+    gated = name not in ('seco', 'teco')
+    assert len(checkpoint['caco_locations']) == 12
+    assert (checkpoint['state_dict']['estimator.visits'].sum() > 0) == gated
+    assert bool(list(tmp_path.glob('change_histogram/*.png'))) == gated
+    model = timm.create_model(f'local-dir:{tmp_path / "model"}', pretrained=True)
+    state = checkpoint['state_dict']
+    assert all(torch.equal(v, state[f'backbone.{k}']) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize('name', ['moco', 'moco_tp'])
+def test_torchgeos(name, tiny, tmp_path):
+    # TorchGeo's task has no folder of its own for a run's files.
+    views = ['--model.augmentation1.init_args.size=32', '--model.augmentation2.init_args.size=32']
+    folder = f'--trainer.callbacks.init_args.dirpath={tmp_path / "checkpoints"}'
+    fit(name, tiny, tmp_path, *views, folder, '--trainer.logger', 'false')
+    assert (tmp_path / 'checkpoints' / 'last.ckpt').is_file()
+
+
+def test_all_are_tested():
+    assert {'demo', 'simulated', 'caco', 'caco_resnet50', 'caco_1m', 'seco', 'teco'} <= set(NAMES)
+    assert {'moco', 'moco_tp'} <= set(NAMES)
+
+
+def test_a_resumed_run_keeps_estimates_and_metrics(tiny, tmp_path):
+    fit('caco', tiny, tmp_path, '--model.size', '32')
+    before = torch.load(tmp_path / 'checkpoints' / 'last.ckpt', weights_only=True)
+    arguments = ('--model.size', '32', '--trainer.max_epochs', '3', '--ckpt_path', 'last')
+    fit('caco', tiny, tmp_path, *arguments)
+    after = torch.load(tmp_path / 'checkpoints' / 'last.ckpt', weights_only=True)
+    visits = [c['state_dict']['estimator.visits'] for c in (before, after)]
+    assert (visits[0] == 2).all()
+    assert (visits[1] == 3).all()
+    assert after['epoch'] == before['epoch'] + 1
+    steps = [int(row['step']) for row in rows(tmp_path) if row['train_loss']]
+    assert steps == list(range(9))
