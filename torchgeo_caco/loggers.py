@@ -12,14 +12,37 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 class _AppendingWriter(ExperimentWriter):
     """Takes up the file that is there, where Lightning's writer deletes it."""
 
+    _begun = False
+
     def _check_log_dir_exists(self) -> None:
-        if os.path.isfile(self.metrics_file_path):
-            with open(self.metrics_file_path, newline='') as file:
-                self.metrics_keys = list(csv.DictReader(file).fieldnames or [])
+        """Nothing is deleted."""
+
+    def log_metrics(self, metrics_dict: dict[str, float], step: int | None = None) -> None:
+        """Record metrics; the first ones cut off what an earlier run wrote from that step on."""
+        if not self._begun:
+            self._begun = True
+            self._take_up(step or 0)
+        super().log_metrics(metrics_dict, step)
+
+    def _take_up(self, step: int) -> None:
+        if not os.path.isfile(self.metrics_file_path):
+            return
+        with open(self.metrics_file_path, newline='') as file:
+            reader = csv.DictReader(file)
+            kept = [row for row in reader if row.get('step') and int(row['step']) < step]
+            self.metrics_keys = list(reader.fieldnames or [])
+        os.remove(self.metrics_file_path)
+        if kept:
+            with open(self.metrics_file_path, 'w', newline='') as file:
+                writer = csv.DictWriter(file, self.metrics_keys)
+                writer.writeheader()
+                writer.writerows(kept)
+        else:
+            self.metrics_keys = []
 
 
 class MetricsLogger(CSVLogger):
-    """Writes ``<folder>/metrics.csv`` and ``hparams.yaml``."""
+    """Writes ``<folder>/metrics.csv`` and ``hparams.yaml``; a resumed run goes on with them."""
 
     def __init__(self, save_dir: str | None = None) -> None:
         """Initialize a new MetricsLogger instance.
@@ -29,18 +52,15 @@ class MetricsLogger(CSVLogger):
         """
         super().__init__(save_dir or '.', name='', version='')
         self._bound = save_dir is not None
-        self._resume = False
 
-    def bind(self, root: str, resume: bool) -> None:
+    def bind(self, root: str) -> None:
         """Say where the files go if that was left open.
 
         Args:
             root: The folder of the run.
-            resume: Whether to go on with the metrics that are there, or to begin anew.
         """
         if not self._bound:
             self._root_dir, self._bound = root, True
-        self._resume = resume
 
     @property
     def save_dir(self) -> Any:
@@ -53,8 +73,5 @@ class MetricsLogger(CSVLogger):
         """What writes the file."""
         if self._experiment is None:
             os.makedirs(self.log_dir, exist_ok=True)
-            path = os.path.join(self.log_dir, ExperimentWriter.NAME_METRICS_FILE)
-            if not self._resume and os.path.isfile(path):
-                os.remove(path)
             self._experiment = _AppendingWriter(log_dir=self.log_dir)
         return self._experiment

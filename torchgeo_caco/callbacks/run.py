@@ -34,7 +34,7 @@ def run_callbacks(task: LightningModule) -> list[Callback]:
         trainer.loggers = [MetricsLogger()]
     for logger in trainer.loggers:
         if isinstance(logger, MetricsLogger):
-            logger.bind(root, resume=trainer.ckpt_path is not None)
+            logger.bind(root)
     if len(trainer.loggers) == 1 and isinstance(trainer.logger, MetricsLogger):
         trainer.loggers = [trainer.logger, TensorBoardLogger(root, name='', version='')]
     callbacks: list[Callback] = []
