@@ -119,6 +119,7 @@ def textures(rng: Generator, size: int) -> Field:
         (1 - 2 * np.abs(np.tanh(smooth(rng, size, sigma)))) * sigma**0.5 for sigma in (1.5, 3, 6)
     )
     out[BARE] = 0.09 * np.asarray(ridges)
-    # Hills under it all, of another size at each place.
+    # Hills under all land, of another size at each place.
     hills = smooth(rng, size, float(np.exp(rng.uniform(np.log(0.8), np.log(6)))))
-    return out + rng.uniform(0, 0.2) * hills
+    out[WATER + 1 :] += rng.uniform(0, 0.2) * hills
+    return out

@@ -258,11 +258,11 @@ def load_truth(root: str | Path) -> Truth:
 
 
 def _class_map(rng: Generator, size: int) -> NDArray[Any]:
-    """A dominant class on 65 to 100 % of the ground, and up to two others."""
+    """A dominant class on 80 to 100 % of the ground, and up to two others."""
     cells = parcels(rng, size, int(rng.integers(8, 20)), size / 16, rng.uniform(0.5, 1))
     dominant, *others = rng.permutation(len(CLASSES))[: int(rng.integers(1, 4))]
     layout = np.full((size, size), dominant)
-    room = rng.uniform(0, 0.35) * size**2
+    room = rng.uniform(0, 0.2) * size**2
     for cell in rng.permutation(cells.max() + 1):
         here = cells == cell
         if others and here.sum() <= room:
@@ -302,17 +302,17 @@ class _Climate:
         self.strength = float(np.exp(rng.uniform(np.log(0.1), np.log(1.6))))
         # Some places are hazy, steep or often wet: all that varies there varies more.
         self.unrest = float(np.exp(rng.uniform(np.log(0.3), np.log(2.5))))
-        # How strongly a texture shows differs more between places than between classes.
-        self.contrast = float(np.exp(rng.uniform(np.log(0.3), np.log(1.3))))
-        self.grain = float(np.exp(rng.uniform(np.log(0.002), np.log(0.015))))
+        # How strongly textures show.
+        self.contrast = float(np.exp(rng.uniform(np.log(0.8), np.log(1.25))))
+        self.grain = float(np.exp(rng.uniform(np.log(0.002), np.log(0.01))))
         self.phase = float(rng.choice([0, 182]) + rng.normal(0, 15))
         self.year_phase = rng.normal(0, 12, 2)
         self.year_strength = rng.uniform(0.75, 1.25, 2)
         self.snow = max(0.0, self.strength - 0.5) * float(rng.random() < 0.5)
-        self.leaf = material('leaf', bands) * rng.uniform(0.7, 1.4)
+        self.leaf = material('leaf', bands) * rng.uniform(0.85, 1.2)
         self.snowy = material('snow', bands)
-        soil = material('soil', bands) * rng.uniform(0.5, 1.4)
-        litter = material('litter', bands) * rng.uniform(0.6, 1.3)
+        soil = material('soil', bands) * rng.uniform(0.75, 1.25)
+        litter = material('litter', bands) * rng.uniform(0.8, 1.2)
         water = material('water', bands) + rng.uniform(0, 1.2) * material('mud', bands)
         ground = {
             WATER: water,
@@ -343,9 +343,10 @@ def _render(
     green = green_share(day, phase, strength)
     colours = green[:, None] * climate.leaf + (1 - green[:, None]) * climate.ground
     rows, columns = np.indices(layout.shape)
-    # What the seasons do to one parcel they do a little more or less to another.
-    relief = climate.contrast * pattern[layout, rows, columns]
-    image = colours[layout] * np.clip(1 + relief, 0.2, 2)[..., None]
+    # Low sun and moist air change how strongly textures show, from date to date.
+    shade = np.exp(-0.05 + climate.unrest * np.clip(rng.normal(0, 0.2), -0.4, 0.4))
+    relief = shade * climate.contrast * pattern[layout, rows, columns]
+    image = colours[layout] * np.clip(np.exp(2 * relief), 0.2, 3)[..., None]
     winter = (1 + np.cos(2 * np.pi * (day - climate.phase - 15) / 365)) / 2
     cover = climate.snow * max(0.0, winter - 0.7) / 0.3 * rng.uniform(0, 1)
     white = np.clip(cover * (layout != WATER) * (0.6 + 0.4 * smooth(rng, size, 3)), 0, 0.8)
@@ -360,6 +361,8 @@ def _render(
         cloud = np.clip(smooth(rng, size, size / 8) - 1.3, 0, 1)[..., None]
         image = image * (1 - 0.5 * np.roll(cloud, (6, 6), (0, 1))) * (1 - cloud) + 0.5 * cloud
     slope = np.linspace(-1, 1, size) * rng.normal(0, 0.05 * climate.unrest)
-    image = image * np.exp(rng.normal(0, 0.16 * climate.unrest)) * (1 + slope[:, None, None])
+    # Sun, air and sensor: a factor for all bands, and one for each.
+    light = rng.normal(0, 0.2) + rng.normal(0, 0.12, channels)
+    image = image * np.exp(climate.unrest * light) * (1 + slope[:, None, None])
     image = image + rng.normal(0, climate.grain, (size, size, channels))
     return np.clip(image * 10000, 1, 12000).astype(np.uint16).transpose(2, 0, 1)

@@ -79,7 +79,9 @@ def _colour(channels: int, size: int, grayscale_weights: Tensor | None) -> list[
         weights = torch.ones(channels) if grayscale_weights is None else grayscale_weights
         gray = RandomGrayscale(weights=weights, p=0.2)
     kernel = max(3, size // 10 // 2 * 2 + 1)
-    blur = K.RandomGaussianBlur((kernel, kernel), sigma=(0.1, 2.0), p=0.5)
+    # As strong for a small crop as for the 224 pixels that it was meant for.
+    sigma = (0.1, max(0.2, 2.0 * size / 224))
+    blur = K.RandomGaussianBlur((kernel, kernel), sigma=sigma, p=0.5)
     return [*jitter, gray, blur]
 
 
