@@ -107,7 +107,7 @@ class ExactResume(Callback):
     ) -> None:
         """Find the place to go on from, and remember what to restore there."""
         self._pending = {key: checkpoint[key] for key in (RANDOM, GRADIENTS) if key in checkpoint}
-        data: Any = trainer.datamodule
+        data: Any = getattr(trainer, 'datamodule', None)
         loops = checkpoint['loops']['fit_loop']
         if not hasattr(data, 'location_names'):
             return

@@ -31,7 +31,7 @@ class LogBeforeSaving(Callback):
         metrics: dict[str, Any] = dict(trainer._logger_connector.metrics['log'])
         if not metrics or 'step' in metrics:
             return
-        row = {key: float(value) for key, value in metrics.items()}
+        row: dict[str, Any] = {key: float(value) for key, value in metrics.items()}
         row.setdefault('epoch', trainer.current_epoch)
         for logger in trainer.loggers:
             if isinstance(logger, MetricsLogger):

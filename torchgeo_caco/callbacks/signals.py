@@ -114,4 +114,5 @@ class SaveLast(Callback):
 
 def _moment(trainer: Trainer) -> tuple[int, int]:
     """Steps made and epochs ended: the last step of an epoch comes before its end."""
-    return trainer.global_step, trainer.fit_loop.epoch_progress.current.processed
+    progress: Any = trainer.fit_loop.epoch_progress.current
+    return trainer.global_step, progress.processed
