@@ -135,12 +135,16 @@ def test_a_checkpoint_that_cannot_be_written(whole, tiny, tmp_path, monkeypatch,
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     said = [r.getMessage() for r in caplog.records if 'could not be written' in r.getMessage()]
     assert any(f'{tmp_path}/checkpoints/last.ckpt: the checkpoint of step 6' in s for s in said)
+    (model,) = [m for m in caplog.messages if 'the model folder could not be written' in m]
+    assert f'{tmp_path}/model' in model
+    assert not (tmp_path / 'model' / 'model.safetensors').exists()
     # The training went on, and what was there before is there.
     assert kill.rows(tmp_path) == kill.rows(whole)
     files = sorted(path.name for path in (tmp_path / 'checkpoints').iterdir())
     assert files == ['epoch=0-step=3.ckpt', 'last.ckpt']
     assert kill.last(tmp_path)['global_step'] == 3
     kill.fit(tiny, tmp_path)
+    assert (tmp_path / 'model' / 'model.safetensors').exists()
     assert kill.differences(kill.last(whole), kill.last(tmp_path)) == []
 
 

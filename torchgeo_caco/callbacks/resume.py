@@ -110,12 +110,13 @@ class ExactResume(Callback):
         """Find the place to go on from, and remember what to restore there."""
         self._pending = {key: checkpoint[key] for key in (RANDOM, GRADIENTS) if key in checkpoint}
         data: Any = getattr(trainer, 'datamodule', None)
-        loops = checkpoint['loops']['fit_loop']
-        if not hasattr(data, 'location_names'):
+        if not getattr(data, 'location_names', ()):
+            # Another datamodule, or one without training data, to validate for instance.
             return
         names = checkpoint.get('caco_locations')
         afresh = names is not None and tuple(names) != tuple(data.location_names)
         batch = data.batch_size * trainer.world_size
+        loops = checkpoint['loops']['fit_loop']
         unfinished = align(loops, len(data.train_dataset), batch, afresh=afresh)
         if unfinished and not afresh:
             states = checkpoint.get(MEANS, [])
