@@ -1,11 +1,15 @@
 """The model folder at the end of a run."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from safetensors import SafetensorError
 
 from ..models import save_model_folder
+
+logger = logging.getLogger(__name__)
 
 
 class ModelFolderExport(Callback):
@@ -22,4 +26,14 @@ class ModelFolderExport(Callback):
             task.describe_normalisation() if hasattr(task, 'describe_normalisation') else {}
         )
         root = Path(trainer.default_root_dir) / 'model'
-        save_model_folder(task.backbone, task.hparams['model'], root, described)
+        try:
+            save_model_folder(task.backbone, task.hparams['model'], root, described)
+        except (OSError, SafetensorError) as error:
+            # Half a file must not be taken for a whole one.
+            (root / 'model.safetensors').unlink(missing_ok=True)
+            logger.warning(
+                '%s: the model folder could not be written (%s); the same command with '
+                '--ckpt_path last writes it once there is room.',
+                root,
+                error,
+            )
