@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import BatchSampler
 
 from torchgeo_caco.samplers import ChangeAwareSampler
 
@@ -40,6 +41,20 @@ def test_ranks_share_an_epoch_without_repeats(length, ranks, seed, epoch):
     assert sorted(order) == list(range(length))
     # All ranks' n-th locations are the n-th of one process.
     assert [shards[i % ranks][i // ranks] for i in range(len(together))] == order[: len(together)]
+
+
+@given(st.integers(1, 60), st.integers(1, 7), st.integers(1, 6), st.integers(0, 3))
+def test_batches_of_all_ranks_are_those_of_one_process(length, ranks, batch, epoch):
+    def batches(number, rank, size):
+        sampler = ChangeAwareSampler(Data(length), number, rank)
+        sampler.set_epoch(epoch)
+        return list(BatchSampler(sampler, size, drop_last=True))
+
+    shards = [batches(ranks, rank, batch) for rank in range(ranks)]
+    together = [
+        [i for row in zip(*parts, strict=True) for i in row] for parts in zip(*shards, strict=True)
+    ]
+    assert together == batches(1, 0, ranks * batch)
 
 
 def test_orders_differ_between_epochs_and_seeds():

@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..change import ChangeEstimator, Mixture
+from ..distributed import broadcast_buffers
 
 logger = logging.getLogger(__name__)
 
@@ -76,11 +77,10 @@ class ChangeTracker(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Fit, log, draw, tell the sampler."""
         estimator: Any = pl_module.estimator
-        estimator.fit()
-        if trainer.world_size > 1:
-            for key in ('labels', 'mixture'):
-                buffer = getattr(estimator, key)
-                buffer.copy_(trainer.strategy.broadcast(buffer))
+        # One fit for all: two machines need not round alike.
+        if trainer.is_global_zero:
+            estimator.fit()
+        broadcast_buffers(estimator, pl_module.device)
         labels, score = estimator.labels, estimator.score
         figures = {
             'change_share': (labels == 1).sum() / (labels >= 0).sum().clamp(min=1),
@@ -89,7 +89,7 @@ class ChangeTracker(Callback):
             'change_threshold': estimator.mixture[6],
         }
         figures = {k: v.float().to(pl_module.device) for k, v in figures.items() if not v.isnan()}
-        pl_module.log_dict(figures)
+        pl_module.log_dict(figures, sync_dist=True)
         self._tell_sampler(trainer, pl_module)
         spread = trainer.callback_metrics.get('train_ssl_std_epoch')
         if spread is not None and float(spread) < COLLAPSE:
