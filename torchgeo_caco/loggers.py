@@ -25,20 +25,23 @@ class _AppendingWriter(ExperimentWriter):
         super().log_metrics(metrics_dict, step)
 
     def _take_up(self, step: int) -> None:
-        if not os.path.isfile(self.metrics_file_path):
+        path = self.metrics_file_path
+        if not os.path.isfile(path):
             return
-        with open(self.metrics_file_path, newline='') as file:
-            reader = csv.DictReader(file)
-            kept = [row for row in reader if row.get('step') and int(row['step']) < step]
-            self.metrics_keys = list(reader.fieldnames or [])
-        os.remove(self.metrics_file_path)
-        if kept:
-            with open(self.metrics_file_path, 'w', newline='') as file:
-                writer = csv.DictWriter(file, self.metrics_keys)
-                writer.writeheader()
-                writer.writerows(kept)
-        else:
-            self.metrics_keys = []
+        with open(path, newline='') as file:
+            # A run that was killed may have left half a line.
+            lines = [line for line in file if line.endswith('\n')]
+        reader = csv.DictReader(lines)
+        kept = [row for row in reader if row.get('step') and int(row['step']) < step]
+        if not kept:
+            os.remove(path)
+            return
+        self.metrics_keys = list(reader.fieldnames or [])
+        with open(f'{path}.part', 'w', newline='') as file:
+            writer = csv.DictWriter(file, self.metrics_keys)
+            writer.writeheader()
+            writer.writerows(kept)
+        os.replace(f'{path}.part', path)
 
 
 class MetricsLogger(CSVLogger):
@@ -50,7 +53,8 @@ class MetricsLogger(CSVLogger):
         Args:
             save_dir: The folder; by default the trainer's ``default_root_dir``.
         """
-        super().__init__(save_dir or '.', name='', version='')
+        # Every row at once: what is not on the disk is lost with a run that is killed.
+        super().__init__(save_dir or '.', name='', version='', flush_logs_every_n_steps=1)
         self._bound = save_dir is not None
 
     def bind(self, root: str) -> None:

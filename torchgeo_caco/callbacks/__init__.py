@@ -2,6 +2,15 @@
 
 from .change import ChangeTracker, plot_change_histogram
 from .export import ModelFolderExport
+from .resume import ExactResume
 from .run import run_callbacks
+from .signals import SaveLast
 
-__all__ = ('ChangeTracker', 'ModelFolderExport', 'plot_change_histogram', 'run_callbacks')
+__all__ = (
+    'ChangeTracker',
+    'ExactResume',
+    'ModelFolderExport',
+    'SaveLast',
+    'plot_change_histogram',
+    'run_callbacks',
+)

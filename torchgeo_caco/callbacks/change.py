@@ -74,13 +74,29 @@ class ChangeTracker(Callback):
         if hasattr(data, 'set_changed'):
             data.set_changed((task.estimator.labels == 1).any(1))
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Fit, log, draw, tell the sampler."""
-        estimator: Any = pl_module.estimator
+    def _fit(self, trainer: Trainer, task: Any) -> None:
         # One fit for all: two machines need not round alike.
         if trainer.is_global_zero:
-            estimator.fit()
-        broadcast_buffers(estimator, pl_module.device)
+            task.estimator.fit()
+        broadcast_buffers(task.estimator, task.device)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Fit with the last batch of an epoch.
+
+        A run that resumes from a checkpoint of that very step begins with the next epoch: Lightning
+        does not come back to the end of this one.
+        """
+        if trainer.is_last_batch:
+            self._fit(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log, draw, tell the sampler."""
+        estimator: Any = pl_module.estimator
+        if not trainer.is_last_batch:
+            # The epoch was cut short, by max_steps for instance.
+            self._fit(trainer, pl_module)
         labels, score = estimator.labels, estimator.score
         figures = {
             'change_share': (labels == 1).sum() / (labels >= 0).sum().clamp(min=1),

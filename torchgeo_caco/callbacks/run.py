@@ -2,13 +2,17 @@
 
 from typing import Any
 
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from ..checkpoints import AtomicCheckpointIO
 from ..loggers import MetricsLogger
 from .change import ChangeTracker
 from .export import ModelFolderExport
+from .resume import ExactResume
+from .signals import SaveLast
 
 
 def run_callbacks(task: LightningModule) -> list[Callback]:
@@ -37,7 +41,9 @@ def run_callbacks(task: LightningModule) -> list[Callback]:
             logger.bind(root)
     if len(trainer.loggers) == 1 and isinstance(trainer.logger, MetricsLogger):
         trainer.loggers = [trainer.logger, TensorBoardLogger(root, name='', version='')]
-    callbacks: list[Callback] = []
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+    callbacks: list[Callback] = [ExactResume()]
     saver = trainer.checkpoint_callback
     if saver is not None:
         if type(saver) is ModelCheckpoint and saver.dirpath is None and saver.save_last is None:
@@ -45,4 +51,7 @@ def run_callbacks(task: LightningModule) -> list[Callback]:
         callbacks.append(ModelFolderExport())
     if getattr(task, 'periods', 1) == 2 and task.hparams['long_term_negatives'] == 'changed':
         callbacks.append(ChangeTracker(task.hparams['histogram_every']))
+    if saver is not None:
+        # After the mixture is fitted.
+        callbacks.append(SaveLast())
     return callbacks

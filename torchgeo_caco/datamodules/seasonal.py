@@ -7,7 +7,6 @@ from typing import Any, Literal
 import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
-from torch.utils.data import DataLoader
 from torchgeo.datamodules import BaseDataModule
 
 from ..datasets import SeasonalTemporalDataset, collate
@@ -15,6 +14,7 @@ from ..datasets.dates import Split
 from ..samplers import ChangeAwareSampler
 from ..stores import SeasonalStore, canonical_band
 from ..transforms import PUBLISHED_QUANTILES, Stretch
+from .loader import ResumableLoader, make_loader
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +91,7 @@ class SeasonalTemporalDataModule(BaseDataModule):
         self.quantiles, self.scale, self.nodata = quantiles, scale, nodata
         self.changed_fraction, self.seed = changed_fraction, seed
         self._sampler: ChangeAwareSampler | None = None
+        self._loader: ResumableLoader | None = None
         self._changed: Tensor | None = None
         self._stretch: Stretch | None = None
         self._resolved: dict[str, Any] = {}
@@ -179,22 +180,29 @@ class SeasonalTemporalDataModule(BaseDataModule):
         if self._sampler is not None:
             self._sampler.set_changed(changed)
 
-    def train_dataloader(self) -> DataLoader[Any]:
+    def train_dataloader(self) -> ResumableLoader:
         """The training data."""
         dataset: Any = self._valid_attribute('train_dataset')
         fraction = self.changed_fraction
         self._sampler = ChangeAwareSampler(dataset, seed=self.seed, changed_fraction=fraction)
         if self._changed is not None and fraction is not None:
             self._sampler.set_changed(self._changed)
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=self._sampler,
-            num_workers=self.num_workers,
-            collate_fn=collate,
-            drop_last=True,
-            persistent_workers=self.num_workers > 0,
+        self._loader = make_loader(
+            dataset, self._sampler, self.batch_size, self.num_workers, collate
         )
+        return self._loader
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Say what a worker that died was reading.
+
+        Args:
+            exception: What ends the run.
+        """
+        if self._loader is None or isinstance(exception, SystemExit | KeyboardInterrupt):
+            return
+        for sentence in self._loader.describe_dead():
+            exception.add_note(sentence)
+            logger.error(sentence)
 
     def val_dataloader(self) -> Any:
         """No validation data."""

@@ -118,6 +118,20 @@ class SeasonalTemporalDataset(NonGeoDataset):
         """Names of the locations kept; ``sample['index']`` is a position here."""
         return tuple(self.store.names[i] for i in self._numbers)
 
+    def names_of(self, indices: Sequence[int]) -> list[str]:
+        """Names of the locations that samples show.
+
+        Args:
+            indices: Numbers of samples.
+
+        Returns:
+            A name for each.
+        """
+        locations = np.asarray(indices, dtype=np.int64)
+        if self.sample == 'image':
+            locations = np.searchsorted(self._images, locations, side='right')
+        return [self.store.names[i] for i in self._numbers[locations]]
+
     def dates_of(self, index: int) -> NDArray[np.datetime64]:
         """Dates of a location.
 

@@ -55,6 +55,22 @@ class ChangeAwareSampler(DistributedSampler[int]):
         self.changed_fraction = changed_fraction
         self._length = len(dataset)
         self._changed = np.zeros(self._length, dtype=bool)
+        self._resumed = (-1, 0)
+
+    def resume(self, epoch: int, consumed: int) -> None:
+        """Leave out what was visited of one epoch before the run was stopped.
+
+        Args:
+            epoch: The epoch that was not finished; all others are visited from their beginning.
+            consumed: How many locations of its order all processes together have visited.
+        """
+        self._resumed = (epoch, consumed)
+
+    @property
+    def start(self) -> int:
+        """Position in the common order at which this epoch begins."""
+        epoch, consumed = self._resumed
+        return consumed if epoch == self.epoch else 0
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch, here and in the dataset; call it before iterating.
@@ -105,8 +121,10 @@ class ChangeAwareSampler(DistributedSampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         """Yield this rank's locations."""
-        mine = self.order()[self.rank : self.total_size : self.num_replicas]
-        yield from mine.tolist()
+        rest = self.order()[self.start : self.total_size]
+        # All ranks get equally many, also if their number has changed in the middle of an epoch.
+        whole = len(rest) // self.num_replicas * self.num_replicas
+        yield from rest[self.rank : whole : self.num_replicas].tolist()
 
 
 def _distributed() -> bool:

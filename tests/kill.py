@@ -1,0 +1,187 @@
+"""Kill tiny runs at random moments, resume each until it is done, compare with an unbroken one.
+
+``python tests/kill.py --kills 50`` takes a few minutes and prints what it did; it fails if an end
+state differs in a single bit or a ``last.ckpt`` cannot be read.
+"""
+
+import argparse
+import csv
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+# Sums must not depend on how many threads share them, and a fork must not find any.
+os.environ |= {'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1'}
+
+import torch
+from torchgeo.main import main
+
+from torchgeo_caco.datasets import SimulatedLandscapes
+
+CONF = Path(__file__).parents[1] / 'conf' / 'caco.yaml'
+SAVER = '--trainer.callbacks.init_args.'
+#: Ways to save; the end must be the same with each of them.
+SAVING = ([f'{SAVER}every_n_train_steps', '1'], [f'{SAVER}every_n_train_steps', '2'], [])
+#: Entries of a checkpoint in which a way to save, or a path, may show.
+OPEN = {'callbacks', 'loops'}
+
+
+def fit(store: Path, out: Path, *more: str, workers: int = 0) -> None:
+    """A run of 4 epochs of 3 steps that prefers changed locations."""
+    main([
+        'fit', '--config', str(CONF), '--ckpt_path', 'last',
+        '--data.root', str(store), '--data.batch_size', '4', '--data.num_workers', str(workers),
+        '--data.changed_fraction', '0.5', '--model.memory_bank_size', '16',
+        '--model.model', 'resnet10t', '--model.size', '32',
+        '--trainer.max_epochs', '4', '--trainer.default_root_dir', str(out),
+        '--trainer.accelerator', 'cpu', '--trainer.log_every_n_steps', '1',
+        '--trainer.enable_progress_bar', 'false', '--trainer.enable_model_summary', 'false',
+        *more,
+    ])  # fmt: skip
+
+
+def last(out: Path) -> dict[str, Any]:
+    """The newest ``last.ckpt`` of a run."""
+    path = max((out / 'checkpoints').glob('last*.ckpt'), key=lambda p: p.stat().st_mtime)
+    checkpoint: dict[str, Any] = torch.load(path, weights_only=True)
+    return checkpoint
+
+
+def differences(a: Any, b: Any, name: str = '') -> list[str]:
+    """Names of the entries in which two checkpoints are not equal bit for bit."""
+    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
+        keys = a.keys() - OPEN if not name else a.keys()
+        return [
+            d for key in sorted(keys, key=str) for d in differences(a[key], b[key], f'{name}/{key}')
+        ]
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
+        pairs = enumerate(zip(a, b, strict=True))
+        return [d for i, (x, y) in pairs for d in differences(x, y, f'{name}/{i}')]
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        # NaN is equal to itself here.
+        same = a.dtype == b.dtype and a.shape == b.shape
+        same = same and a.numpy().tobytes() == b.numpy().tobytes()
+    else:
+        same = type(a) is type(b) and a == b
+    return [] if same else [name]
+
+
+def steps(out: Path) -> list[int]:
+    """Steps of which a run has logged a loss."""
+    with open(out / 'metrics.csv', newline='') as file:
+        return [int(row['step']) for row in csv.DictReader(file) if row['train_loss']]
+
+
+def fork(work: Callable[[], None], log: Path) -> int:
+    """Do something in a child process, whose output goes to a file."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        work()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def wait(child: int, seconds: float) -> int | None:
+    """Exit status of a child, or None if it is at work after this time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    return None
+
+
+def unbroken(store: Path, out: Path) -> float:
+    """The run to compare with; how many seconds it took."""
+    begin = time.monotonic()
+    code = wait(fork(lambda: fit(store, out, *SAVING[1]), out / 'log'), 600)
+    if code != 0:
+        raise SystemExit(f'the unbroken run failed: {code}\n{(out / "log").read_text()}')
+    return time.monotonic() - begin
+
+
+def broken(
+    store: Path, out: Path, workers: int, saving: list[str], delays: Iterator[float]
+) -> list[int]:
+    """A run that is killed after each of the delays and resumed; the steps it had then saved."""
+    reached: list[int] = []
+    while True:
+        child = fork(lambda: fit(store, out, *saving, workers=workers), out / 'log')
+        delay = next(delays, None)
+        code = wait(child, 600 if delay is None else delay)
+        if code == 0:
+            return reached
+        if code is not None or delay is None:
+            raise SystemExit(f'a resumed run failed: {code}\n{(out / "log").read_text()}')
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        # Whatever was cut, this file is whole.
+        reached.append(last(out)['global_step'] if any(out.glob('checkpoints/last*')) else 0)
+
+
+def command(arguments: list[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--kills', type=int, default=50)
+    parser.add_argument('--workers', type=int, nargs='+', default=[0, 2])
+    parser.add_argument('--seed', type=int, default=0)
+    given = parser.parse_args(arguments)
+    # Memory allocators have threads of their own.
+    warnings.filterwarnings('ignore', 'This process .* is multi-threaded', DeprecationWarning)
+    rng = random.Random(given.seed)
+    root = Path(tempfile.mkdtemp(prefix='kill-'))
+    store = root / 'store'
+    make = fork(
+        lambda: SimulatedLandscapes(12, 24, changed_fraction=0.5).write(store), root / 'log'
+    )
+    assert wait(make, 600) == 0, (root / 'log').read_text()
+    total, runs, bad = 0, 0, 0
+    print('workers  kills  last.ckpt had step  end state', flush=True)
+    whole = root / 'unbroken'
+    whole.mkdir()
+    # The number of workers must not show either.
+    length = unbroken(store, whole)
+    expected = last(whole)
+    for n, workers in enumerate(given.workers):
+        left = given.kills * (n + 1) // len(given.workers) - total
+        while left > 0:
+            out = root / f'run{runs}'
+            out.mkdir()
+            delays = (rng.uniform(0, length) for _ in range(left))
+            reached = broken(store, out, workers, SAVING[runs % len(SAVING)], delays)
+            found = differences(expected, last(out))
+            found += [f'step {s} logged {n} times' for s, n in Counter(steps(out)).items() if n > 1]
+            verdict = ', '.join(found[:5]) or 'equal'
+            print(f'{workers:7}  {len(reached):5}  {reached!s:18}  {verdict}', flush=True)
+            runs, total, left = runs + 1, total + len(reached), left - len(reached)
+            bad += bool(found)
+            shutil.rmtree(out)
+    shutil.rmtree(root)
+    print(f'{total} kills in {runs} runs; {bad} end states differ from the unbroken run.')
+    return int(bad > 0)
+
+
+if __name__ == '__main__':
+    sys.exit(command())

@@ -1,0 +1,112 @@
+"""A run that is told to stop finishes its batch and saves before it ends."""
+
+import logging
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+logger = logging.getLogger(__name__)
+
+
+class SaveLast(Callback):
+    """Writes ``last.ckpt`` when the run is told to stop, and when it is done.
+
+    SIGTERM and Ctrl-C end the run with the batch at hand, because in the middle of one the queues
+    have moved and the weights have not. A second Ctrl-C ends it at once, without saving. A signal
+    upon which Lightning requeues a SLURM job waits for the end of the batch, too.
+
+    In several processes Ctrl-C does as in Lightning: it stops at once, and the run goes on from the
+    checkpoint before.
+    """
+
+    def __init__(self) -> None:
+        """Initialize a new SaveLast instance."""
+        self._saved_step = -1
+        self._exit_code = 128 + signal.SIGTERM
+        self._requeue: Any = None
+        self._requested = 0
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Note the step."""
+        self._saved_step = trainer.global_step
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over signals; Lightning gives them back in the end."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        if trainer.world_size == 1:
+            self._default = signal.signal(signal.SIGINT, self._interrupt)
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            handler = signal.getsignal(number)
+            if type(handler).__module__.startswith('lightning.'):
+                self._requeue = handler
+                signal.signal(number, self._request)
+
+    def _interrupt(self, number: int, frame: Any) -> None:
+        """Do what SIGTERM does, which is to set a flag; the next time, what was done before."""
+        signal.signal(number, self._default)
+        self._exit_code = 128 + number
+        handler: Any = signal.getsignal(signal.SIGTERM)
+        handler(number, frame)
+
+    def _request(self, number: int, frame: Any) -> None:
+        self._requested = number
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Let a SLURM job be requeued."""
+        if self._requeue is None:
+            return
+        if trainer.strategy.reduce_boolean_decision(self._requested != 0, all=False):
+            number, self._requested = self._requested, 0
+            self.save(trainer)
+            self._requeue(number, None)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Save, if the run was told to stop; Lightning raises this after a batch only."""
+        if isinstance(exception, SIGTERMException):
+            # So that a shell does not take the run for finished.
+            exception.code = self._exit_code
+            path = self.save(trainer)
+            if path:
+                logger.warning('%s: told to stop; --ckpt_path last goes on from here.', path)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the end, unless it just was: checkpoints every n minutes miss it."""
+        wanted = any(getattr(saver, 'save_last', False) for saver in trainer.checkpoint_callbacks)
+        if wanted and self._saved_step != trainer.global_step:
+            self.save(trainer)
+
+    def save(self, trainer: Trainer) -> str | None:
+        """Write ``last.ckpt`` where ``--ckpt_path last`` looks for it.
+
+        Args:
+            trainer: The trainer.
+
+        Returns:
+            Its path, or None if the run writes no checkpoints.
+        """
+        savers = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+        if not savers or getattr(trainer, 'fast_dev_run', False):
+            return None
+        saver = next((each for each in savers if each.save_last), savers[0])
+        if not saver.last_model_path:
+            folder = Path(str(saver.dirpath))
+            path, version = folder / 'last.ckpt', 0
+            while saver.file_exists(str(path), trainer):
+                # That of another run.
+                version += 1
+                path = folder / f'last-v{version}.ckpt'
+            saver.last_model_path = str(path)
+        trainer.save_checkpoint(saver.last_model_path)
+        return saver.last_model_path
