@@ -1,7 +1,9 @@
 """Several processes on this machine, forked from this one, which has imported everything."""
 
+import faulthandler
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +18,10 @@ PATIENCE = 300.0
 
 def _run(rank: int, function: Callable[..., None], settings: list[dict[str, str]], *args: Any):
     torch.set_num_threads(1)
-    os.environ |= settings[rank]
+    # Who waits for whom, if it comes to that.
+    faulthandler.dump_traceback_later(PATIENCE - 5, file=sys.__stderr__)
+    # Lightning gives a node's processes all its threads, unless it is told how many they have.
+    os.environ |= settings[rank] | {'OMP_NUM_THREADS': '1'}
     # OpenMP's threads of the parent do not live here.
     with threadpool_limits(1):
         function(rank, *args)
