@@ -1,7 +1,8 @@
 """Kill tiny runs at random moments, resume each until it is done, compare with an unbroken one.
 
 ``python tests/kill.py --kills 50`` takes a few minutes and prints what it did; it fails if an end
-state differs in a single bit or a ``last.ckpt`` cannot be read.
+state differs in a single bit, a row of ``metrics.csv`` or a picture differs, or a ``last.ckpt``
+cannot be read.
 """
 
 import argparse
@@ -15,7 +16,6 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ def fit(store: Path, out: Path, *more: str, workers: int = 0) -> None:
         'fit', '--config', str(CONF), '--ckpt_path', 'last',
         '--data.root', str(store), '--data.batch_size', '4', '--data.num_workers', str(workers),
         '--data.changed_fraction', '0.5', '--model.memory_bank_size', '16',
-        '--model.model', 'resnet10t', '--model.size', '32',
+        '--model.model', 'resnet10t', '--model.size', '32', '--model.histogram_every', '1',
         '--trainer.max_epochs', '4', '--trainer.default_root_dir', str(out),
         '--trainer.accelerator', 'cpu', '--trainer.log_every_n_steps', '1',
         '--trainer.enable_progress_bar', 'false', '--trainer.enable_model_summary', 'false',
@@ -76,10 +76,18 @@ def differences(a: Any, b: Any, name: str = '') -> list[str]:
     return [] if same else [name]
 
 
-def steps(out: Path) -> list[int]:
-    """Steps of which a run has logged a loss."""
+def rows(out: Path) -> list[dict[str, str]]:
+    """What a run has logged."""
     with open(out / 'metrics.csv', newline='') as file:
-        return [int(row['step']) for row in csv.DictReader(file) if row['train_loss']]
+        return list(csv.DictReader(file))
+
+
+def differing_files(a: Path, b: Path) -> list[str]:
+    """Names of the files, of rows and pictures, in which two runs are not equal."""
+    pictures = [{f.name: f.read_bytes() for f in x.glob('change_histogram/*')} for x in (a, b)]
+    names = [name for name in sorted({*pictures[0], *pictures[1]})
+             if pictures[0].get(name) != pictures[1].get(name)]  # fmt: skip
+    return names if rows(a) == rows(b) else ['metrics.csv', *names]
 
 
 def fork(work: Callable[[], None], log: Path) -> int:
@@ -172,7 +180,7 @@ def command(arguments: list[str] | None = None) -> int:
             delays = (rng.uniform(0, length) for _ in range(left))
             reached = broken(store, out, workers, SAVING[runs % len(SAVING)], delays)
             found = differences(expected, last(out))
-            found += [f'step {s} logged {n} times' for s, n in Counter(steps(out)).items() if n > 1]
+            found += differing_files(whole, out)
             verdict = ', '.join(found[:5]) or 'equal'
             print(f'{workers:7}  {len(reached):5}  {reached!s:18}  {verdict}', flush=True)
             runs, total, left = runs + 1, total + len(reached), left - len(reached)

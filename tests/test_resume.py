@@ -1,6 +1,5 @@
 """A run that was stopped, however it was, ends as the unbroken one does."""
 
-import gc
 import importlib.util
 import os
 import resource
@@ -10,13 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from lightning.pytorch import Trainer
+from hypothesis import given
+from hypothesis import strategies as st
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 
-from torchgeo_caco import CACoTask, SeasonalTemporalDataModule
+from torchgeo_caco import CACoTask
+from torchgeo_caco.callbacks.position import align
+from torchgeo_caco.datasets import SimulatedLandscapes
 from torchgeo_caco.loggers import MetricsLogger
-from torchgeo_caco.stores import PackedStore
 
 SCRIPT = Path(__file__).parent / 'kill.py'
 _spec = importlib.util.spec_from_file_location('kill', SCRIPT)
@@ -24,6 +24,9 @@ assert _spec is not None
 assert _spec.loader is not None
 kill = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(kill)
+
+#: Visit all places alike.
+ALIKE = ['--data.changed_fraction', 'null']
 
 #: Third parties' remarks on tiny runs.
 pytestmark = [
@@ -81,7 +84,7 @@ def test_told_to_stop(number, code, workers, whole, tiny, tmp_path, monkeypatch)
     assert kill.last(tmp_path)['global_step'] == 5
     kill.fit(tiny, tmp_path, workers=workers)
     assert kill.differences(kill.last(whole), kill.last(tmp_path)) == []
-    assert kill.steps(tmp_path) == list(range(12))
+    assert kill.differing_files(whole, tmp_path) == []
 
 
 def test_told_twice_to_stop(tiny, tmp_path, monkeypatch):
@@ -120,7 +123,7 @@ def test_variants(more, step, tiny, tmp_path, monkeypatch):
         kill.fit(tiny, out, *more)
     ends = [kill.last(tmp_path / name) for name in ('whole', 'stopped')]
     assert kill.differences(*ends) == []
-    assert kill.steps(tmp_path / 'whole') == kill.steps(tmp_path / 'stopped')
+    assert kill.differing_files(tmp_path / 'whole', tmp_path / 'stopped') == []
 
 
 def test_a_checkpoint_that_cannot_be_written(whole, tiny, tmp_path, monkeypatch, caplog):
@@ -133,7 +136,7 @@ def test_a_checkpoint_that_cannot_be_written(whole, tiny, tmp_path, monkeypatch,
     said = [r.getMessage() for r in caplog.records if 'could not be written' in r.getMessage()]
     assert any(f'{tmp_path}/checkpoints/last.ckpt: the checkpoint of step 6' in s for s in said)
     # The training went on, and what was there before is there.
-    assert kill.steps(tmp_path) == list(range(12))
+    assert kill.rows(tmp_path) == kill.rows(whole)
     files = sorted(path.name for path in (tmp_path / 'checkpoints').iterdir())
     assert files == ['epoch=0-step=3.ckpt', 'last.ckpt']
     assert kill.last(tmp_path)['global_step'] == 3
@@ -174,51 +177,67 @@ def test_requeued_by_slurm(whole, tiny, tmp_path, monkeypatch):
     assert kill.differences(kill.last(whole), kill.last(tmp_path)) == []
 
 
-def small(**arguments):
-    """A trainer without files."""
-    return Trainer(
-        accelerator='cpu', logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, **arguments,
-    )  # fmt: skip
+def test_places_added_and_removed(tmp_path, monkeypatch, caplog):
+    store = SimulatedLandscapes(12, 24, changed_fraction=0.5).write(tmp_path / 's', 'folder')
+    out = tmp_path / 'out'
+    at(monkeypatch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit):
+        kill.fit(store, out, *ALIKE)
+    before = kill.last(out)
+    gone, new = before['caco_locations'][3], before['caco_locations'][5] + '_new'
+    (store / gone).rename(store / new)
+    caplog.clear()
+    kill.fit(store, out, *ALIKE)
+    said = [m for m in caplog.messages if 'since the checkpoint' in m]
+    assert said == [
+        '1 locations are new since the checkpoint, 1 are gone; '
+        'the estimates of the others are kept.'
+    ]
+    after = kill.last(out)
+    visits = [
+        dict(
+            zip(
+                c['caco_locations'], c['state_dict']['estimator.visits'][:, 0].tolist(), strict=True
+            )
+        )
+        for c in (before, after)
+    ]
+    # The epoch that was stopped begins anew, with all places that are there now.
+    assert visits[1].pop(new) == 3
+    assert gone not in visits[1]
+    assert visits[1] == {name: visits[0][name] + 3 for name in visits[1]}
+    assert len(visits[1]) == 11
 
 
-def test_a_worker_that_dies(tiny, monkeypatch, caplog):
-    read = PackedStore.read_batch
-    main = os.getpid()
-
-    def deadly(self, numbers, *args, **kwargs):
-        if os.getpid() != main and 5 in numbers:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return read(self, numbers, *args, **kwargs)
-
-    monkeypatch.setattr(PackedStore, 'read_batch', deadly)
-    data = SeasonalTemporalDataModule(str(tiny), 4, num_workers=2)
-    task = CACoTask('resnet10t', size=32, memory_bank_size=16)
-    with pytest.raises(RuntimeError, match='DataLoader worker') as died:
-        small(max_epochs=2).fit(task, datamodule=data)
-    (sentence,) = died.value.__notes__
-    assert sentence in caplog.messages
-    assert 'died while it was reading locations ' in sentence
-    assert data.location_names[5] in sentence
+@pytest.mark.parametrize(('batch', 'steps'), [(3, [3, 3, 4, 4]), (6, [3, 3, 2, 2])])
+def test_another_batch_size(batch, steps, tiny, tmp_path, monkeypatch):
+    at(monkeypatch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit):
+        kill.fit(tiny, tmp_path)
+    kill.fit(tiny, tmp_path, '--data.batch_size', str(batch))
+    epochs = [int(row['epoch']) for row in kill.rows(tmp_path) if row['train_loss']]
+    assert [epochs.count(epoch) for epoch in range(4)] == steps
+    assert [epochs.count(epoch) for epoch in range(5)] == [*steps, 0]
+    assert kill.last(tmp_path)['lr_schedulers'][0]['last_epoch'] == 4
 
 
-def test_memory_does_not_grow(tiny):
-    counts = []
-
-    class Count(SeasonalTemporalDataModule):
-        def on_after_batch_transfer(self, batch, dataloader_idx):
-            if self.trainer.fit_loop.epoch_loop.batch_idx == -1:
-                gc.collect()
-                objects = gc.get_objects()
-                counts.append((len(objects), sum(torch.is_tensor(o) for o in objects)))
-            return super().on_after_batch_transfer(batch, dataloader_idx)
-
-    task = CACoTask('resnet10t', size=32, memory_bank_size=16)
-    small(max_epochs=12).fit(task, datamodule=Count(str(tiny), 4))
-    tensors = [tensors for _, tensors in counts[4:]]
-    assert len(tensors) == 8
-    assert max(tensors) == min(tensors)
-    assert max(n for n, _ in counts[4:]) - counts[4][0] < 50
+@given(st.integers(1, 50), st.integers(1, 9), st.integers(0, 60), st.integers(0, 9))
+def test_an_epoch_has_its_batches(samples, batch, consumed, ready):
+    batch = min(batch, samples)
+    progress = {'ready': ready, 'completed': ready - 1, 'started': ready, 'processed': ready}
+    loops = {
+        'epoch_progress': {'current': {'ready': 2, 'processed': 1}},
+        'epoch_loop.batch_progress': {'current': progress, 'is_last_batch': False},
+        'state_dict': {'combined_loader': [{'epoch': 1, 'consumed': consumed}]},
+    }
+    assert align(loops, samples, batch)
+    start = loops['state_dict']['combined_loader'][0]['consumed']
+    counts = loops['epoch_loop.batch_progress']['current']
+    assert start <= consumed
+    left = (samples - start) // batch
+    assert left >= 1
+    assert counts['ready'] + left == samples // batch
+    assert counts['ready'] - counts['completed'] == 1
 
 
 def test_metrics_after_a_cut(tmp_path):
@@ -227,3 +246,32 @@ def test_metrics_after_a_cut(tmp_path):
     logger = MetricsLogger(str(tmp_path))
     logger.log_metrics({'loss': 9.0}, step=2)
     assert path.read_text().split() == ['loss,step', '3.5,0', '2.5,1', '9.0,2']
+    logger.log_metrics({'loss': 9.0}, step=2)
+    assert path.read_text().split() == ['loss,step', '3.5,0', '2.5,1', '9.0,2']
+
+
+def test_the_row_of_an_epoch_after_a_cut(tmp_path):
+    path = tmp_path / 'metrics.csv'
+    rows = ['loss,mean,step', '3.5,,0', '2.5,,1', ',3.0,1', '1.5,,2', ',1.5,2']
+    path.write_text('\n'.join(rows) + '\n')
+    MetricsLogger(str(tmp_path)).log_metrics({'mean': 3.0}, step=1)
+    assert path.read_text().split() == rows[:4]
+
+
+def test_metrics_that_cannot_be_written(tmp_path, caplog):
+    path = tmp_path / 'metrics.csv'
+    logger = MetricsLogger(str(tmp_path))
+    logger.log_metrics({'loss': 0.5}, step=0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 2, hard))
+    try:
+        for step in (1, 2):
+            logger.log_metrics({'loss': 0.5}, step=step)
+        logger.log_metrics({'mean': 0.5}, step=2)
+        assert path.read_text().split() == ['loss,step', '0.5,0']
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sum(f'{path}: could not be written (File too large)' in m for m in caplog.messages) == 1
+    logger.log_metrics({'loss': 0.25}, step=3)
+    rows = ['loss,mean,step', '0.5,,0', '0.5,,1', '0.5,,2', ',0.5,2', '0.25,,3']
+    assert path.read_text().split() == rows

@@ -1,47 +1,120 @@
 """``metrics.csv`` that a resumed run goes on writing."""
 
 import csv
+import io
+import itertools
+import logging
 import os
+from pathlib import Path
 from typing import Any
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
+from .checkpoints import write_atomically
+
+logger = logging.getLogger(__name__)
+
 
 class _AppendingWriter(ExperimentWriter):
     """Takes up the file that is there, where Lightning's writer deletes it."""
 
     _begun = False
+    _newest: tuple[int, frozenset[str]] | None = None
+    _failed = False
 
     def _check_log_dir_exists(self) -> None:
         """Nothing is deleted."""
 
     def log_metrics(self, metrics_dict: dict[str, float], step: int | None = None) -> None:
-        """Record metrics; the first ones cut off what an earlier run wrote from that step on."""
+        """Record metrics; the first ones cut off what an earlier run wrote from there on."""
+        step = step or 0
+        newest = (step, frozenset(metrics_dict))
+        if newest == self._newest:
+            # Written already, before the checkpoint of this step.
+            return
         if not self._begun:
             self._begun = True
-            self._take_up(step or 0)
+            self._take_up(*newest)
+        self._newest = newest
         super().log_metrics(metrics_dict, step)
 
-    def _take_up(self, step: int) -> None:
-        path = self.metrics_file_path
-        if not os.path.isfile(path):
+    def _take_up(self, step: int, names: frozenset[str]) -> None:
+        """Drop the first row to come, if it is there, and all after it."""
+        path = Path(self.metrics_file_path)
+        if not path.is_file():
             return
-        with open(path, newline='') as file:
-            # A run that was killed may have left half a line.
-            lines = [line for line in file if line.endswith('\n')]
-        reader = csv.DictReader(lines)
-        kept = [row for row in reader if row.get('step') and int(row['step']) < step]
-        if not kept:
-            os.remove(path)
+        self.metrics_keys, rows = _read(path)
+        kept = list(itertools.takewhile(lambda row: _is_before(row, step, names), rows))
+        if kept:
+            _write(path, self.metrics_keys, kept)
+        else:
+            path.unlink()
+            self.metrics_keys = []
+
+    def save(self) -> None:
+        """Write what is recorded; if that fails, keep it for the next time."""
+        if not self.metrics:
             return
-        self.metrics_keys = list(reader.fieldnames or [])
-        with open(f'{path}.part', 'w', newline='') as file:
-            writer = csv.DictWriter(file, self.metrics_keys)
-            writer.writeheader()
-            writer.writerows(kept)
-        os.replace(f'{path}.part', path)
+        path = Path(self.metrics_file_path)
+        keys = sorted({*self.metrics_keys, *itertools.chain.from_iterable(self.metrics)})
+        try:
+            if path.is_file() and keys == self.metrics_keys:
+                _append(path, keys, self.metrics)
+            else:
+                _write(path, keys, [*(_read(path)[1] if path.is_file() else []), *self.metrics])
+        except OSError as error:
+            if not self._failed:
+                logger.warning(
+                    '%s: could not be written (%s); the training goes on, and the rows are kept '
+                    'until they can be.',
+                    path,
+                    error.strerror or error,
+                )
+            self._failed = True
+        else:
+            self.metrics_keys, self.metrics, self._failed = keys, [], False
+
+
+def _read(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
+    """Columns and whole rows: a run that was killed may have left half a line."""
+    with open(path, newline='') as file:
+        reader = csv.DictReader(line for line in file if line.endswith('\n'))
+        rows = list(reader)
+    return list(reader.fieldnames or []), rows
+
+
+def _write(path: Path, keys: list[str], rows: list[dict[str, Any]]) -> None:
+    """Write a file that takes the place of the old one."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, keys)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue().encode())
+
+
+def _append(path: Path, keys: list[str], rows: list[dict[str, Any]]) -> None:
+    """Add rows to a file, all or none of them."""
+    size = path.stat().st_size
+    try:
+        with open(path, 'a', newline='') as file:
+            csv.DictWriter(file, keys).writerows(rows)
+    except OSError:
+        os.truncate(path, size)
+        raise
+
+
+def _is_before(row: dict[str, Any], step: int, names: frozenset[str]) -> bool:
+    """Whether a row comes before the one of this step with these names.
+
+    The last step of an epoch has two rows of different names, its own and the epoch's.
+    """
+    if not (row.get('step') or '').isdigit():
+        return False
+    filled = {name for name, value in row.items() if value not in ('', None)} - {'step'}
+    number = int(row['step'])
+    return number < step or (number == step and filled != names - {'step'})
 
 
 class MetricsLogger(CSVLogger):

@@ -1,4 +1,4 @@
-"""A resumed run goes on as if nothing had happened: random states and open gradients."""
+"""A resumed run goes on as if nothing had happened: random states, open means and gradients."""
 
 import random
 from typing import Any
@@ -7,8 +7,10 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from .position import align
+
 #: Entries of a checkpoint.
-RANDOM, GRADIENTS = 'caco_random', 'caco_gradients'
+RANDOM, MEANS, GRADIENTS = 'caco_random', 'caco_means', 'caco_gradients'
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
@@ -51,28 +53,48 @@ def set_random_state(state: dict[str, Any], device: torch.device) -> None:
         torch.get_device_module(device).set_rng_state(state['device'].cpu())
 
 
+def open_means(trainer: Trainer) -> dict[str, Any]:
+    """What Lightning has summed so far for the means over an epoch.
+
+    Args:
+        trainer: The trainer.
+
+    Returns:
+        For each key the name in the logs, the sum, and the number of samples.
+    """
+    return {
+        key: (f'{each.meta.name}_epoch' if each.meta.on_step else each.meta.name,
+              each.value.cpu(), each.cumulated_batch_size.cpu())
+        for key, each in (trainer._results or {}).items()
+        if each.is_tensor and each.meta.on_epoch and each.meta.is_mean_reduction
+        and each.cumulated_batch_size > 0
+    }  # fmt: skip
+
+
 class ExactResume(Callback):
     """Keeps in checkpoints what Lightning leaves out.
 
-    These are the random states of all processes and, with gradient accumulation, the gradients of a
-    step that is not complete. They are restored right before training goes on: setting up the
-    loaders and other callbacks draws random numbers.
+    These are the random states of all processes, the sums for means over an epoch and, with
+    gradient accumulation, the gradients of a step that is not complete. Random states are restored
+    right before training goes on: setting up the loaders and other callbacks draws random numbers.
     """
 
     def __init__(self) -> None:
         """Initialize a new ExactResume instance."""
         self._pending: dict[str, Any] = {}
+        self._means: list[dict[str, Any]] = []
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Add to a checkpoint."""
-        states: list[Any] = [random_state(pl_module.device)]
+        mine = {RANDOM: random_state(pl_module.device), MEANS: open_means(trainer)}
+        everyone: list[Any] = [mine]
         if trainer.world_size > 1:
-            everyone: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(everyone, states[0])
-            states = everyone
-        checkpoint[RANDOM] = states
+            everyone = [None] * trainer.world_size
+            torch.distributed.all_gather_object(everyone, mine)
+        for key in mine:
+            checkpoint[key] = [each[key] for each in everyone]
         if trainer.accumulate_grad_batches > 1:
             checkpoint[GRADIENTS] = {
                 name: parameter.grad
@@ -83,8 +105,19 @@ class ExactResume(Callback):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Remember what to restore."""
+        """Find the place to go on from, and remember what to restore there."""
         self._pending = {key: checkpoint[key] for key in (RANDOM, GRADIENTS) if key in checkpoint}
+        data: Any = getattr(trainer, 'datamodule', None)
+        loops = checkpoint['loops']['fit_loop']
+        if not hasattr(data, 'location_names'):
+            return
+        names = checkpoint.get('caco_locations')
+        afresh = names is not None and tuple(names) != tuple(data.location_names)
+        batch = data.batch_size * trainer.world_size
+        unfinished = align(loops, len(data.train_dataset), batch, afresh=afresh)
+        if unfinished and not afresh:
+            states = checkpoint.get(MEANS, [])
+            self._means = states[trainer.global_rank :: trainer.world_size]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore, if the run resumes with a new epoch."""
@@ -95,6 +128,28 @@ class ExactResume(Callback):
     ) -> None:
         """Restore, if the run resumes in the middle of an epoch."""
         self._restore(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Add the sums of before to those of the first batch, now that there are some."""
+        means, self._means = self._means, []
+        results: Any = trainer._results
+        for key, (_, value, count) in (item for each in means for item in each.items()):
+            if key in results:
+                results[key].value = results[key].value + value.to(results[key].value)
+                results[key].cumulated_batch_size = results[key].cumulated_batch_size + count.to(
+                    results[key].cumulated_batch_size
+                )
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Restore, if the run resumes with the end of an epoch."""
+        self._restore(trainer, pl_module)
+        means, self._means = self._means, []
+        for key in means[0] if means else ():
+            name = means[0][key][0]
+            value, count = (sum(each[key][i] for each in means) for i in (1, 2))
+            pl_module.log(name, (value / count).to(pl_module.device), batch_size=1)
 
     def _restore(self, trainer: Trainer, task: LightningModule) -> None:
         pending, self._pending = self._pending, {}

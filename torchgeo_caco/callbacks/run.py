@@ -12,6 +12,7 @@ from ..loggers import MetricsLogger
 from .change import ChangeTracker
 from .export import ModelFolderExport
 from .resume import ExactResume
+from .rows import LogBeforeSaving
 from .signals import SaveLast
 
 
@@ -53,5 +54,5 @@ def run_callbacks(task: LightningModule) -> list[Callback]:
         callbacks.append(ChangeTracker(task.hparams['histogram_every']))
     if saver is not None:
         # After the mixture is fitted.
-        callbacks.append(SaveLast())
+        callbacks += [LogBeforeSaving(), SaveLast()]
     return callbacks

@@ -26,7 +26,7 @@ class SaveLast(Callback):
 
     def __init__(self) -> None:
         """Initialize a new SaveLast instance."""
-        self._saved_step = -1
+        self._saved = (-1, -1)
         self._exit_code = 128 + signal.SIGTERM
         self._requeue: Any = None
         self._requested = 0
@@ -34,8 +34,8 @@ class SaveLast(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Note the step."""
-        self._saved_step = trainer.global_step
+        """Note the moment."""
+        self._saved = _moment(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over signals; Lightning gives them back in the end."""
@@ -82,9 +82,9 @@ class SaveLast(Callback):
                 logger.warning('%s: told to stop; --ckpt_path last goes on from here.', path)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the end, unless it just was: checkpoints every n minutes miss it."""
+        """Save the end, unless it just was: checkpoints every n minutes or steps miss it."""
         wanted = any(getattr(saver, 'save_last', False) for saver in trainer.checkpoint_callbacks)
-        if wanted and self._saved_step != trainer.global_step:
+        if wanted and self._saved != _moment(trainer):
             self.save(trainer)
 
     def save(self, trainer: Trainer) -> str | None:
@@ -110,3 +110,9 @@ class SaveLast(Callback):
             saver.last_model_path = str(path)
         trainer.save_checkpoint(saver.last_model_path)
         return saver.last_model_path
+
+
+def _moment(trainer: Trainer) -> tuple[int, int]:
+    """Steps made and epochs ended: the last step of an epoch comes before its end."""
+    progress: Any = trainer.fit_loop.epoch_progress.current
+    return trainer.global_step, progress.processed
