@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from torch.multiprocessing.spawn import start_processes
 
 #: Nothing here takes this long; a process that waits for one that is gone would wait for ever.
-PATIENCE = 300.0
+PATIENCE = 600.0
 
 
 def _run(rank: int, function: Callable[..., None], settings: list[dict[str, str]], *args: Any):

@@ -16,6 +16,7 @@ from torchgeo_caco.distributed import RowShuffle, check_strategy, count_fused_no
 from torchgeo_caco.stores import open_store
 
 from .ranks import run_ranks
+from .two_ranks import distance, flat, train
 
 #: Third parties' remarks on tiny runs.
 pytestmark = [
@@ -23,55 +24,6 @@ pytestmark = [
     pytest.mark.filterwarnings('ignore:Checkpoint directory .* exists and is not empty'),
     pytest.mark.filterwarnings('ignore:Grad strides do not match bucket view strides'),
 ]
-
-
-class Resize(nn.Module):
-    """A view without randomness."""
-
-    def __init__(self, gain: float) -> None:
-        super().__init__()
-        self.register_buffer('gain', torch.tensor(gain))
-
-    def forward(self, x):
-        return self.gain * (nn.functional.interpolate(x, (32, 32)).to(self.gain) - 0.5)
-
-
-class Recorder(Callback):
-    """Keeps losses, gradients and states."""
-
-    def __init__(self):
-        self.losses, self.gradients, self.states, self.gates = [], [], [], []
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.losses.append(gather_rows(outputs['loss'][None]).mean())
-        memory, estimator = pl_module.memory_bank, pl_module.estimator
-        state = memory.state_dict() | estimator.state_dict()
-        self.states.append({key: value.clone() for key, value in state.items()})
-        self.gates.append(pl_module.estimator.changed(batch['index']).any())
-
-    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
-        named = pl_module.named_parameters()
-        self.gradients.append({k: p.grad.clone() for k, p in named if p.grad is not None})
-
-
-def train(rank, root, out, ranks, precision, accumulate, arguments):
-    """Two epochs and a bit on the global batch, without random views."""
-    # All but the first process must take over what the first one drew.
-    torch.manual_seed(rank)
-    recorder = Recorder()
-    trainer = Trainer(
-        accelerator='cpu', devices=ranks, strategy='ddp' if ranks > 1 else 'auto',
-        max_epochs=3, limit_train_batches=3, accumulate_grad_batches=accumulate, logger=False,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        default_root_dir=out, callbacks=[recorder], precision=precision,
-    )  # fmt: skip
-    task = CACoTask(
-        'test_convnext', size=32, memory_bank_size=20, augmentation1=Resize(2.0),
-        augmentation2=Resize(3.0), moco_momentum=0.9, histogram_every=0, **arguments,
-    )  # fmt: skip
-    trainer.fit(task, datamodule=SeasonalTemporalDataModule(root, 4 // ranks))
-    seen = {key: getattr(recorder, key) for key in ('losses', 'gradients', 'states', 'gates')}
-    torch.save(seen | {'weights': task.state_dict()}, f'{out}/{ranks}-{rank}.pt')
 
 
 @pytest.mark.parametrize(
@@ -107,19 +59,6 @@ def test_processes_may_keep_their_own_queues(tiny, tmp_path):
         assert ((gap > 0).sum(-1) == min(2 * step, 10)).all()
         assert torch.equal(one['estimates'], other['estimates'])
     assert all(map(torch.equal, flat(both[0]['gradients']), flat(both[1]['gradients'])))
-
-
-def flat(x):
-    """All tensors of nested lists and dictionaries."""
-    if isinstance(x, torch.Tensor):
-        return [x]
-    return [t for part in (x.values() if isinstance(x, dict) else x) for t in flat(part)]
-
-
-def distance(a, b):
-    """Largest difference, as a share of the largest number."""
-    gap = (a.double() - b.double()).nan_to_num().abs().max()
-    return float(gap / b.double().nan_to_num().abs().max().clamp(min=1e-12))
 
 
 class Watch(Callback):
