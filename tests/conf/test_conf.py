@@ -105,6 +105,7 @@ def fit_rank(rank: int, overlay: str, root: Path, out: Path, *more: str) -> None
 @pytest.mark.parametrize(
     ('overlay', 'style', 'shape'),
     [
+        ('one_gpu', 'lightning', {'devices': '1'}),
         ('one_node', 'lightning', {'devices': '2'}),
         ('several_nodes', 'torchrun', {'devices': '1', 'num_nodes': '2'}),
         ('slurm', 'slurm', {'devices': '1', 'num_nodes': '2'}),
@@ -112,8 +113,9 @@ def fit_rank(rank: int, overlay: str, root: Path, out: Path, *more: str) -> None
 )
 def test_several_processes(overlay, style, shape, tiny, tmp_path):
     more = [word for key, value in shape.items() for word in (f'--trainer.{key}', value)]
-    batch = ('--data.batch_size', '2')
-    run_ranks(fit_rank, 2, overlay, tiny, tmp_path, *more, *batch, style=style)
+    ranks = 1 if overlay == 'one_gpu' else 2
+    batch = ('--data.batch_size', str(4 // ranks))
+    run_ranks(fit_rank, ranks, overlay, tiny, tmp_path, *more, *batch, style=style)
     assert len([row for row in rows(tmp_path) if row['train_loss']]) == 2 * 3
     checkpoint = torch.load(tmp_path / 'checkpoints' / 'last.ckpt', weights_only=True)
     assert (checkpoint['state_dict']['estimator.visits'] == 2).all()
@@ -121,5 +123,5 @@ def test_several_processes(overlay, style, shape, tiny, tmp_path):
 
 def test_all_overlays_are_tested():
     assert {path.stem for path in (CONF / 'trainer').iterdir()} == {
-        'one_node', 'several_nodes', 'slurm',
+        'one_gpu', 'one_node', 'several_nodes', 'slurm',
     }  # fmt: skip
