@@ -7,6 +7,7 @@ cannot be read.
 
 import argparse
 import csv
+import math
 import os
 import random
 import shutil
@@ -33,7 +34,11 @@ SAVER = '--trainer.callbacks.init_args.'
 #: Ways to save; the end must be the same with each of them.
 SAVING = ([f'{SAVER}every_n_train_steps', '1'], [f'{SAVER}every_n_train_steps', '2'], [])
 #: Entries of a checkpoint in which a way to save, or a path, may show.
-OPEN = {'callbacks', 'loops'}
+OPEN = {'callbacks', 'epoch', 'loops'}
+#: Steps of a whole run.
+STEPS = 12
+#: Kills in one run, at most.
+PER_RUN = 6
 
 
 def fit(store: Path, out: Path, *more: str, workers: int = 0) -> None:
@@ -42,7 +47,7 @@ def fit(store: Path, out: Path, *more: str, workers: int = 0) -> None:
         'fit', '--config', str(CONF), '--ckpt_path', 'last',
         '--data.root', str(store), '--data.batch_size', '4', '--data.num_workers', str(workers),
         '--data.changed_fraction', '0.5', '--model.memory_bank_size', '16',
-        '--model.model', 'resnet10t', '--model.size', '32', '--model.histogram_every', '1',
+        '--model.model', 'test_resnet', '--model.size', '32', '--model.histogram_every', '2',
         '--trainer.max_epochs', '4', '--trainer.default_root_dir', str(out),
         '--trainer.accelerator', 'cpu', '--trainer.log_every_n_steps', '1',
         '--trainer.enable_progress_bar', 'false', '--trainer.enable_model_summary', 'false',
@@ -110,38 +115,40 @@ def fork(work: Callable[[], None], log: Path) -> int:
         os._exit(code)
 
 
-def wait(child: int, seconds: float) -> int | None:
-    """Exit status of a child, or None if it is at work after this time."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+def spent(child: int) -> float:
+    """Seconds of processor time that a child has used; the moments must not depend on the load."""
+    fields = Path(f'/proc/{child}/stat').read_text().rpartition(')')[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+
+
+def wait(child: int, seconds: float = math.inf) -> int | None:
+    """Exit status of a child, or None if it is at work after this processor time."""
+    while True:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
+        if spent(child) > seconds:
+            return None
         time.sleep(0.005)
-    return None
-
-
-def unbroken(store: Path, out: Path) -> float:
-    """The run to compare with; how many seconds it took."""
-    begin = time.monotonic()
-    code = wait(fork(lambda: fit(store, out, *SAVING[1]), out / 'log'), 600)
-    if code != 0:
-        raise SystemExit(f'the unbroken run failed: {code}\n{(out / "log").read_text()}')
-    return time.monotonic() - begin
 
 
 def broken(
-    store: Path, out: Path, workers: int, saving: list[str], delays: Iterator[float]
+    store: Path, out: Path, workers: int, saving: list[str], moments: Iterator[float], length: float
 ) -> list[int]:
-    """A run that is killed after each of the delays and resumed; the steps it had then saved."""
+    """A run that is killed and resumed until it is done; the steps it had saved when killed.
+
+    Moments are in [0, 1], as a share of what is left to do, so that most of them come in time:
+    about half of a whole run's time goes by before its first step.
+    """
     reached: list[int] = []
     while True:
         child = fork(lambda: fit(store, out, *saving, workers=workers), out / 'log')
-        delay = next(delays, None)
-        code = wait(child, 600 if delay is None else delay)
+        moment = next(moments, None)
+        left = 1 - 0.5 * (reached[-1] if reached else 0) / STEPS
+        code = wait(child, math.inf if moment is None else moment * left * length)
         if code == 0:
             return reached
-        if code is not None or delay is None:
+        if code is not None or moment is None:
             raise SystemExit(f'a resumed run failed: {code}\n{(out / "log").read_text()}')
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -161,24 +168,24 @@ def command(arguments: list[str] | None = None) -> int:
     rng = random.Random(given.seed)
     root = Path(tempfile.mkdtemp(prefix='kill-'))
     store = root / 'store'
-    make = fork(
-        lambda: SimulatedLandscapes(12, 24, changed_fraction=0.5).write(store), root / 'log'
-    )
-    assert wait(make, 600) == 0, (root / 'log').read_text()
+    SimulatedLandscapes(12, 24, changed_fraction=0.5).write(store)
+    whole = root / 'unbroken'
+    # In this process, so that its children have imported everything. The number of workers must
+    # not show, either.
+    fit(store, whole, *SAVING[1])
+    expected = last(whole)
+    begin = time.process_time()
+    fit(store, root / 'again', *SAVING[1])
+    length = time.process_time() - begin
     total, runs, bad = 0, 0, 0
     print('workers  kills  last.ckpt had step  end state', flush=True)
-    whole = root / 'unbroken'
-    whole.mkdir()
-    # The number of workers must not show either.
-    length = unbroken(store, whole)
-    expected = last(whole)
     for n, workers in enumerate(given.workers):
         left = given.kills * (n + 1) // len(given.workers) - total
         while left > 0:
             out = root / f'run{runs}'
             out.mkdir()
-            delays = (rng.uniform(0, length) for _ in range(left))
-            reached = broken(store, out, workers, SAVING[runs % len(SAVING)], delays)
+            moments = iter([rng.random() for _ in range(min(left, PER_RUN))])
+            reached = broken(store, out, workers, SAVING[runs % len(SAVING)], moments, length)
             found = differences(expected, last(out))
             found += differing_files(whole, out)
             verdict = ', '.join(found[:5]) or 'equal'

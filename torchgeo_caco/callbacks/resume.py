@@ -88,7 +88,9 @@ class ExactResume(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Add to a checkpoint."""
-        mine = {RANDOM: random_state(pl_module.device), MEANS: open_means(trainer)}
+        epoch: Any = trainer.fit_loop.epoch_progress.current
+        means = {} if epoch.processed == epoch.ready else open_means(trainer)
+        mine = {RANDOM: random_state(pl_module.device), MEANS: means}
         everyone: list[Any] = [mine]
         if trainer.world_size > 1:
             everyone = [None] * trainer.world_size
