@@ -95,3 +95,16 @@ def test_wrong_arguments():
         ChangeAwareSampler(Data(3), changed_fraction=2)
     with pytest.raises(ValueError, match=r'must have shape \(3,\), not \(4,\)'):
         ChangeAwareSampler(Data(3)).set_changed(torch.zeros(4))
+
+
+@given(st.integers(1, 60), st.integers(0, 60), st.integers(1, 7))
+def test_other_ranks_share_the_rest_of_an_epoch(length, consumed, ranks):
+    order = list(ChangeAwareSampler(Data(length), 1, 0))
+    shards = []
+    for rank in range(ranks):
+        sampler = ChangeAwareSampler(Data(length), ranks, rank)
+        sampler.resume(0, consumed)
+        shards.append(list(sampler))
+    rest = order[consumed:]
+    together = [i for row in zip(*shards, strict=True) for i in row]
+    assert together == rest[: len(rest) // ranks * ranks]
