@@ -33,6 +33,13 @@ def test_invalid_and_infinite_rows_do_not_count():
     assert estimator.visits.tolist() == [[1, 0], [0, 0]]
 
 
+def test_the_first_of_two_visits_in_one_batch_counts():
+    estimator = ChangeEstimator(['a', 'b'])
+    estimator.update(torch.tensor([1, 0, 1]), triples(3.0, 5.0, 7.0))
+    assert estimator.score.tolist() == [[5, 5], [3, 3]]
+    assert estimator.visits.tolist() == [[1, 1], [1, 1]]
+
+
 def test_nothing_is_changed_before_the_first_fit():
     estimator = ChangeEstimator(['a', 'b'])
     estimator.update(torch.tensor([0]), triples(100.0))

@@ -253,10 +253,13 @@ class ChangeEstimator(nn.Module):
         """Take new triples into the running estimates.
 
         Args:
-            index: Location numbers, shape (B,). If a location comes twice, one of them counts.
+            index: Location numbers, shape (B,). If a location comes twice, the first counts.
             new: Triples as :meth:`measure` returns them, shape (B, P, 3).
             valid: Which rows may count, shape (B, P), bool; all of them by default.
         """
+        # Copies write the same, so that their order, which a device leaves open, does not matter.
+        first = (index[:, None] == index[None]).to(torch.uint8).argmax(1)
+        new, valid = new[first], None if valid is None else valid[first]
         old, visits = self.estimates[index], self.visits[index]
         beta = 0.0 if self.estimate == 'ratio' else self.beta
         new = new.to(old)

@@ -1,12 +1,15 @@
 """Every YAML in conf/ runs by unmodified ``torchgeo fit``, on tiny data."""
 
 import csv
+import sys
 from pathlib import Path
 
 import pytest
 import timm
 import torch
 from torchgeo.main import main
+
+from ..ranks import run_ranks
 
 CONF = Path(__file__).parents[2] / 'conf'
 #: Third parties' remarks on tiny runs.
@@ -19,6 +22,12 @@ pytestmark = [
     pytest.mark.filterwarnings('ignore:Checkpoint directory .* exists and is not empty'),
     pytest.mark.filterwarnings('ignore:Detected call of `lr_scheduler.step'),
 ]
+
+
+@pytest.fixture(autouse=True)
+def no_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide pytest's own arguments, about which Lightning's command line would warn."""
+    monkeypatch.setattr(sys, 'argv', sys.argv[:1])
 
 
 def fit(name: str, root: Path, out: Path, *more: str) -> None:
@@ -85,3 +94,34 @@ def test_a_resumed_run_keeps_estimates_and_metrics(tiny, tmp_path):
     assert after['epoch'] == before['epoch'] + 1
     steps = [int(row['step']) for row in rows(tmp_path) if row['train_loss']]
     assert steps == list(range(9))
+
+
+def fit_rank(rank: int, overlay: str, root: Path, out: Path, *more: str) -> None:
+    """Run caco.yaml with an overlay, as one of two processes."""
+    arguments = ('--config', str(CONF / 'trainer' / f'{overlay}.yaml'), '--model.size', '32')
+    fit('caco', root, out, *arguments, '--trainer.accelerator', 'cpu', *more)
+
+
+@pytest.mark.parametrize(
+    ('overlay', 'style', 'shape'),
+    [
+        ('one_gpu', 'lightning', {'devices': '1'}),
+        ('one_node', 'lightning', {'devices': '2'}),
+        ('several_nodes', 'torchrun', {'devices': '1', 'num_nodes': '2'}),
+        ('slurm', 'slurm', {'devices': '1', 'num_nodes': '2'}),
+    ],
+)
+def test_several_processes(overlay, style, shape, tiny, tmp_path):
+    more = [word for key, value in shape.items() for word in (f'--trainer.{key}', value)]
+    ranks = 1 if overlay == 'one_gpu' else 2
+    batch = ('--data.batch_size', str(4 // ranks))
+    run_ranks(fit_rank, ranks, overlay, tiny, tmp_path, *more, *batch, style=style)
+    assert len([row for row in rows(tmp_path) if row['train_loss']]) == 2 * 3
+    checkpoint = torch.load(tmp_path / 'checkpoints' / 'last.ckpt', weights_only=True)
+    assert (checkpoint['state_dict']['estimator.visits'] == 2).all()
+
+
+def test_all_overlays_are_tested():
+    assert {path.stem for path in (CONF / 'trainer').iterdir()} == {
+        'one_gpu', 'one_node', 'several_nodes', 'slurm',
+    }  # fmt: skip

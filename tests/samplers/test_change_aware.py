@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import BatchSampler
 
 from torchgeo_caco.samplers import ChangeAwareSampler
 
@@ -40,6 +41,20 @@ def test_ranks_share_an_epoch_without_repeats(length, ranks, seed, epoch):
     assert sorted(order) == list(range(length))
     # All ranks' n-th locations are the n-th of one process.
     assert [shards[i % ranks][i // ranks] for i in range(len(together))] == order[: len(together)]
+
+
+@given(st.integers(1, 60), st.integers(1, 7), st.integers(1, 6), st.integers(0, 3))
+def test_batches_of_all_ranks_are_those_of_one_process(length, ranks, batch, epoch):
+    def batches(number, rank, size):
+        sampler = ChangeAwareSampler(Data(length), number, rank)
+        sampler.set_epoch(epoch)
+        return list(BatchSampler(sampler, size, drop_last=True))
+
+    shards = [batches(ranks, rank, batch) for rank in range(ranks)]
+    together = [
+        [i for row in zip(*parts, strict=True) for i in row] for parts in zip(*shards, strict=True)
+    ]
+    assert together == batches(1, 0, ranks * batch)
 
 
 def test_orders_differ_between_epochs_and_seeds():
@@ -80,3 +95,16 @@ def test_wrong_arguments():
         ChangeAwareSampler(Data(3), changed_fraction=2)
     with pytest.raises(ValueError, match=r'must have shape \(3,\), not \(4,\)'):
         ChangeAwareSampler(Data(3)).set_changed(torch.zeros(4))
+
+
+@given(st.integers(1, 60), st.integers(0, 60), st.integers(1, 7))
+def test_other_ranks_share_the_rest_of_an_epoch(length, consumed, ranks):
+    order = list(ChangeAwareSampler(Data(length), 1, 0))
+    shards = []
+    for rank in range(ranks):
+        sampler = ChangeAwareSampler(Data(length), ranks, rank)
+        sampler.resume(0, consumed)
+        shards.append(list(sampler))
+    rest = order[consumed:]
+    together = [i for row in zip(*shards, strict=True) for i in row]
+    assert together == rest[: len(rest) // ranks * ranks]

@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..change import ChangeEstimator, Mixture
+from ..distributed import broadcast_buffers
 
 logger = logging.getLogger(__name__)
 
@@ -74,11 +75,10 @@ class ChangeTracker(Callback):
             data.set_changed((task.estimator.labels == 1).any(1))
 
     def _fit(self, trainer: Trainer, task: Any) -> None:
-        task.estimator.fit()
-        if trainer.world_size > 1:
-            for key in ('labels', 'mixture'):
-                buffer = getattr(task.estimator, key)
-                buffer.copy_(trainer.strategy.broadcast(buffer))
+        # One fit for all: two machines need not round alike.
+        if trainer.is_global_zero:
+            task.estimator.fit()
+        broadcast_buffers(task.estimator, task.device)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -105,7 +105,7 @@ class ChangeTracker(Callback):
             'change_threshold': estimator.mixture[6],
         }
         figures = {k: v.float().to(pl_module.device) for k, v in figures.items() if not v.isnan()}
-        pl_module.log_dict(figures)
+        pl_module.log_dict(figures, sync_dist=True)
         self._tell_sampler(trainer, pl_module)
         spread = trainer.callback_metrics.get('train_ssl_std_epoch')
         if spread is not None and float(spread) < COLLAPSE:

@@ -98,8 +98,9 @@ class ExactResume(Callback):
         for key in mine:
             checkpoint[key] = [each[key] for each in everyone]
         if trainer.accumulate_grad_batches > 1:
+            # Those of one process alone would lose what the others have summed.
             checkpoint[GRADIENTS] = {
-                name: parameter.grad
+                name: trainer.strategy.reduce(parameter.grad.clone(), reduce_op='mean')
                 for name, parameter in pl_module.named_parameters()
                 if parameter.grad is not None
             }

@@ -1,5 +1,6 @@
 """The folder in which a run's files lie, and the callbacks that belong to every run."""
 
+import logging
 from typing import Any
 
 from lightning.fabric.plugins import TorchCheckpointIO
@@ -29,6 +30,9 @@ def run_callbacks(task: LightningModule) -> list[Callback]:
         The callbacks.
     """
     trainer: Any = task.trainer
+    if trainer.global_rank > 0:
+        # Every process would say the same.
+        logging.getLogger('torchgeo_caco').setLevel(logging.ERROR)
     root = trainer.default_root_dir
     automatic = len(trainer.loggers) == 1 and (
         isinstance(trainer.logger, TensorBoardLogger | CSVLogger)

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -20,8 +21,8 @@ class SaveLast(Callback):
     have moved and the weights have not. A second Ctrl-C ends it at once, without saving. A signal
     upon which Lightning requeues a SLURM job waits for the end of the batch, too.
 
-    In several processes Ctrl-C does as in Lightning: it stops at once, and the run goes on from the
-    checkpoint before.
+    Of several processes all stop after the same batch, whichever were told. Lightning's own handler
+    talks to the others from within a signal, in the middle of whatever they are telling each other.
     """
 
     def __init__(self) -> None:
@@ -30,6 +31,7 @@ class SaveLast(Callback):
         self._exit_code = 128 + signal.SIGTERM
         self._requeue: Any = None
         self._requested = 0
+        self._told = False
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -41,8 +43,9 @@ class SaveLast(Callback):
         """Take over signals; Lightning gives them back in the end."""
         if threading.current_thread() is not threading.main_thread():
             return
-        if trainer.world_size == 1:
-            self._default = signal.signal(signal.SIGINT, self._interrupt)
+        if trainer.world_size > 1:
+            signal.signal(signal.SIGTERM, self._stop)
+        self._default = signal.signal(signal.SIGINT, self._interrupt)
         for number in (signal.SIGUSR1, signal.SIGUSR2):
             handler = signal.getsignal(number)
             if type(handler).__module__.startswith('lightning.'):
@@ -56,19 +59,26 @@ class SaveLast(Callback):
         handler: Any = signal.getsignal(signal.SIGTERM)
         handler(number, frame)
 
+    def _stop(self, number: int, frame: Any) -> None:
+        self._told = True
+
     def _request(self, number: int, frame: Any) -> None:
         self._requested = number
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Let a SLURM job be requeued."""
-        if self._requeue is None:
-            return
-        if trainer.strategy.reduce_boolean_decision(self._requested != 0, all=False):
-            number, self._requested = self._requested, 0
-            self.save(trainer)
-            self._requeue(number, None)
+        """Agree on whether to stop, or to let a SLURM job be requeued."""
+        if trainer.world_size > 1 or self._requeue is not None:
+            signs = torch.tensor([self._told, self._requested], device=trainer.strategy.root_device)
+            told, number = trainer.strategy.reduce(signs, reduce_op='max').tolist()
+            if told:
+                # With this Lightning ends the run after the batch.
+                trainer._signal_connector.received_sigterm = True
+            if number and self._requeue is not None:
+                self._requested = 0
+                self.save(trainer)
+                self._requeue(number, None)
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException

@@ -54,7 +54,7 @@ class SeasonalTemporalDataModule(BaseDataModule):
 
         Args:
             root: Folder of the store.
-            batch_size: Samples (locations) in a batch.
+            batch_size: Samples (locations) in a batch of each process.
             num_workers: Processes that read.
             bands: Bands to read, in this order.
             periods: 2, or 1 (SeCo).
@@ -111,9 +111,11 @@ class SeasonalTemporalDataModule(BaseDataModule):
         if stage != 'fit' or self.train_dataset is not None:
             return
         dataset = SeasonalTemporalDataset(**self.kwargs)
-        if len(dataset) < self.batch_size:
+        ranks = 1 if self.trainer is None else self.trainer.world_size
+        if len(dataset) < self.batch_size * ranks:
+            each = f' in each of {ranks} processes' if ranks > 1 else ''
             raise ValueError(
-                f'batch_size={self.batch_size} is more than the {len(dataset)} samples '
+                f'batch_size={self.batch_size}{each} is more than the {len(dataset)} samples '
                 f'in {self.root}.'
             )
         self.train_dataset = dataset

@@ -1,6 +1,8 @@
 """Simulated landscapes for pretraining without any data at hand."""
 
+import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..datasets import SimulatedLandscapes
@@ -39,6 +41,22 @@ class SimulatedDataModule(SeasonalTemporalDataModule):
         )
 
     def prepare_data(self) -> None:
-        """Simulate, unless the store is there."""
-        if not (Path(self.root) / 'meta.json').is_file():
-            self.landscapes.write(self.root, progress=True)
+        """Simulate, unless the store is there; nodes that share the disk may all do so at once.
+
+        Raises:
+            FileExistsError: If *root* holds something else.
+        """
+        root = Path(self.root)
+        if (root / 'meta.json').is_file():
+            return
+        if root.exists() and any(root.iterdir()):
+            raise FileExistsError(f'{root} holds files, but no finished store; it was left alone.')
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f'{root.name}.partial-', dir=root.parent) as partial:
+            written = self.landscapes.write(Path(partial) / 'store', progress=True)
+            try:
+                os.rename(written, root)
+            except OSError:
+                # Another node was the first.
+                if not (root / 'meta.json').is_file():
+                    raise

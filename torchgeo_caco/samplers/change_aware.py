@@ -121,7 +121,7 @@ class ChangeAwareSampler(DistributedSampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         """Yield this rank's locations."""
-        rest = self.order()[self.start : self.total_size]
+        rest = self.order()[self.start :]
         # All ranks get equally many, also if their number has changed in the middle of an epoch.
         whole = len(rest) // self.num_replicas * self.num_replicas
         yield from rest[self.rank : whole : self.num_replicas].tolist()

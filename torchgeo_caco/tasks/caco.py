@@ -3,6 +3,7 @@
 import copy
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple, cast
 
 import timm
@@ -16,6 +17,16 @@ from torchgeo.tasks import MoCo
 from torchvision.models._api import WeightsEnum
 
 from ..change import Assignment, ChangeEstimator, Estimate, Label
+from ..distributed import (
+    RowShuffle,
+    broadcast_buffers,
+    check_strategy,
+    count_fused_norms,
+    gather_rows,
+    has_own_batch_norm,
+    rank,
+    world_size,
+)
 from ..losses import change_aware_logits, info_nce
 from ..losses.change_aware import LongTermNegatives, MaskOwn, QueueNegatives
 from ..memory import MemoryBank
@@ -95,6 +106,7 @@ class CACoTask(MoCo):
         crop_scale: tuple[float, float] = (0.2, 1.0),
         channels_last: bool = False,
         histogram_every: int = 1,
+        shuffle_bn: bool = True,
     ) -> None:
         """Initialize a new CACoTask instance.
 
@@ -115,7 +127,8 @@ class CACoTask(MoCo):
             temperature: Temperature of the loss.
             memory_bank_size: Keys of a queue, both periods together.
             moco_momentum: Momentum of the key encoder.
-            gather_distributed: Whether keys of all processes are negatives.
+            gather_distributed: Whether keys of all processes are negatives. If not, each process
+                has queues of its own, of which only the first one's are saved.
             size: Height and width of the crops in pixels.
             grayscale_weights: Weights of the bands for grayscale, unless RGB; equal by default.
             augmentation1: Makes views q and k1 from stretched images in [0, 1].
@@ -142,6 +155,9 @@ class CACoTask(MoCo):
             crop_scale: Smallest and largest share of the area that a crop keeps.
             channels_last: Whether images and convolutions are laid out channels last.
             histogram_every: Epochs between two pictures of the change histogram; 0: none.
+            shuffle_bn: Whether several processes mix their places before the key encoder, so that
+                a query and its key are not normalised by one batch (MoCo, section 3.3). Backbones
+                without batch norm, or with ``trainer.sync_batchnorm``, need none and mix nothing.
 
         Raises:
             ValueError: If arguments contradict each other.
@@ -154,6 +170,7 @@ class CACoTask(MoCo):
             raise ValueError("subspaces=1 is MoCo, which needs long_term_negatives='never'.")
         self.periods = 1 if long_term_negatives == 'never' else 2
         self._due: int | None = None
+        self._fused_norms = 0
         super().__init__(
             model=model,
             weights=weights,
@@ -238,8 +255,11 @@ class CACoTask(MoCo):
             stage: Lightning's stage.
 
         Raises:
-            ValueError: If data and task do not fit together.
+            ValueError: If data, task and trainer do not fit together.
         """
+        if stage == 'fit':
+            check_strategy(self.trainer)
+            self._fused_norms = count_fused_norms(self.backbone)
         data: Any = getattr(self.trainer, 'datamodule', None)
         if stage != 'fit' or data is None or not hasattr(data, 'location_names'):
             return
@@ -263,6 +283,26 @@ class CACoTask(MoCo):
                 self.hparams['memory_bank_size'],
                 rows,
             )
+
+    @property
+    def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
+        """What DDP must not overwrite with the first process's before every step."""
+        return [name for name, _ in self.named_buffers()]
+
+    def on_fit_start(self) -> None:
+        """Start all processes alike, but for the random numbers of their views.
+
+        Raises:
+            ValueError: If synchronised batch norms have cost the backbone its activations.
+        """
+        if count_fused_norms(self.backbone) < self._fused_norms:
+            raise ValueError(
+                f'trainer.sync_batchnorm takes activations out of {self.hparams["model"]}, whose '
+                'batch norms hold them; leave it off (shuffle_bn serves the same end).'
+            )
+        broadcast_buffers(self, self.device)
+        if rank() > 0:
+            torch.manual_seed(torch.initial_seed() + rank())
 
     def describe_normalisation(self) -> dict[str, list[float]]:
         """Mean and standard deviation of the stretched bands."""
@@ -317,14 +357,19 @@ class CACoTask(MoCo):
         ):
             update(list(target.parameters()), list(source.parameters()), 0)
 
-    def _gather(self, x: Tensor) -> Tensor:
-        """First dimension of all processes, in the order in which one process would have it."""
-        if not self.hparams['gather_distributed'] or self._trainer is None:
-            return x
-        if self.trainer.world_size == 1:
-            return x
-        everyone: Any = self.all_gather(x)
-        return cast(Tensor, everyone.transpose(0, 1).flatten(0, 1))
+    def _momentum_features(self, rows: Tensor) -> Tensor:
+        """Features from the momentum encoder, of batches mixed over the processes.
+
+        The periods of a place stay together, so that its distances are measured within one batch.
+        """
+        mixed = self.hparams['shuffle_bn'] and world_size() > 1
+        if not mixed or not has_own_batch_norm(self.backbone_momentum):
+            return self.forward_momentum(rows)
+        step = self.global_step if self._trainer is not None else 0
+        places = rows.unflatten(0, (-1, self.periods))
+        deal = RowShuffle(len(places), step)
+        features = self.forward_momentum(deal.shuffle(places).flatten(0, 1))
+        return deal.restore(features.unflatten(0, (-1, self.periods))).flatten(0, 1)
 
     def step(
         self,
@@ -362,25 +407,27 @@ class CACoTask(MoCo):
         features = self.forward(query)
         queries = [embed(head, features) for head in self.projection_heads]
         with torch.no_grad():
-            key_features = [self.forward_momentum(view) for view in views]
+            key_features = [self._momentum_features(view) for view in views]
             heads = self.projection_heads_momentum
             # Subspace 0 compares with no other view.
-            own_keys = [
-                torch.stack(
-                    [self._gather(embed(head, f)) for f in key_features[: 1 if h == 0 else None]]
-                )
-                for h, head in enumerate(heads)
+            counts = [1 if h == 0 else len(views) for h in range(subspaces)]
+            every_key = [
+                embed(head, features)
+                for head, count in zip(heads, counts, strict=True)
+                for features in key_features[:count]
             ]
-            everyone = self._gather(index)
+            gather = gather_rows if self.hparams['gather_distributed'] else nn.Identity()
+            # One message for all of them.
+            own_keys = gather(torch.stack(every_key, 1)).movedim(1, 0).split(counts)
             if gated:
-                z = embed(heads[1], self.forward_momentum(query))
+                z = embed(heads[1], self._momentum_features(query))
                 z_season = embed(heads[1], key_features[1])
                 triples = self.estimator.measure(z, z_season)
                 if changed is None:
                     changed = self.estimator.changed(index)
                 changed = changed.reshape(-1, periods).bool()
                 valid = torch.ones_like(changed) if valid is None else valid
-            own = index[:, None] == everyone[None]
+            own = index[:, None] == gather(index)[None]
         losses, accuracies = [], []
         with torch.autocast(query.device.type, enabled=False):
             for h in range(subspaces):
@@ -402,7 +449,8 @@ class CACoTask(MoCo):
         for h in range(subspaces):
             self.memory_bank.enqueue(h, own_keys[h][h])
         if gated and valid is not None and self.estimator.names:
-            self.estimator.update(everyone, self._gather(triples), self._gather(valid))
+            # Every process remembers all places, whatever its negatives are.
+            self.estimator.update(*(gather_rows(x) for x in (index, triples, valid)))
         normalised = F.normalize(features.detach().float(), dim=1)
         std = normalised.std(dim=0).mean() * normalised.shape[1] ** 0.5
         total = torch.stack(losses)
@@ -436,11 +484,12 @@ class CACoTask(MoCo):
             valid = enough[:, :, 0].all(1, keepdim=True) & enough[:, :, 2]
         out = self.step(query, keys, batch['index'], valid=valid)
         size = len(image)
-        self.log('train_loss', out.loss, batch_size=size, prog_bar=True)
-        self.log('train_ssl_std', out.std, batch_size=size, on_step=True, on_epoch=True)
+        log = partial(self.log, batch_size=size, sync_dist=True)
+        log('train_loss', out.loss, prog_bar=True)
+        log('train_ssl_std', out.std, on_step=True, on_epoch=True)
         for h in range(self.hparams['subspaces']):
-            self.log(f'train_loss_{h}', out.losses[h], batch_size=size)
-            self.log(f'train_acc_{h}', out.accuracies[h], batch_size=size)
+            log(f'train_loss_{h}', out.losses[h])
+            log(f'train_acc_{h}', out.accuracies[h])
         return out.loss
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
