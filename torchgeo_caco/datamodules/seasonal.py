@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from torchgeo.datamodules import BaseDataModule
 
 from ..datasets import SeasonalTemporalDataset, collate
+from ..datasets.archives import Size, provide
 from ..datasets.dates import Split
 from ..samplers import ChangeAwareSampler
 from ..stores import SeasonalStore, canonical_band
@@ -49,11 +50,14 @@ class SeasonalTemporalDataModule(BaseDataModule):
         changed_fraction: float | None = None,
         seed: int = 0,
         on_bad_location: Literal['skip', 'raise'] = 'skip',
+        size: Size | None = None,
+        download: bool = False,
+        checksum: bool = True,
     ) -> None:
         """Initialize a new SeasonalTemporalDataModule instance.
 
         Args:
-            root: Folder of the store.
+            root: Folder of the store; with *size* the folder in which that of the store lies.
             batch_size: Samples (locations) in a batch.
             num_workers: Processes that read.
             bands: Bands to read, in this order.
@@ -71,7 +75,11 @@ class SeasonalTemporalDataModule(BaseDataModule):
             nodata: Value of pixels without data if the store says none.
             changed_fraction: Share of an epoch drawn from changed locations; None: all alike.
             seed: Seed of order and dates.
-            on_bad_location: What to do with locations that have too few dates.
+            on_bad_location: What to do with locations that have too few dates or images that cannot
+                be read, as for the dataset.
+            size: A published archive, as for the dataset.
+            download: Whether to download that archive if it is missing.
+            checksum: Whether to check that archive before it is unpacked.
         """
         super().__init__(SeasonalTemporalDataset, batch_size, num_workers)
         self.kwargs = {
@@ -86,7 +94,9 @@ class SeasonalTemporalDataModule(BaseDataModule):
             'flatten': flatten,
             'seed': seed,
             'on_bad_location': on_bad_location,
+            'size': size,
         }
+        self.size, self.download, self.checksum = size, download, checksum
         self.root, self.bands, self.periods, self.flatten = root, tuple(bands), periods, flatten
         self.quantiles, self.scale, self.nodata = quantiles, scale, nodata
         self.changed_fraction, self.seed = changed_fraction, seed
@@ -94,6 +104,16 @@ class SeasonalTemporalDataModule(BaseDataModule):
         self._changed: Tensor | None = None
         self._stretch: Stretch | None = None
         self._resolved: dict[str, Any] = {}
+
+    def prepare_data(self) -> None:
+        """Download and unpack a published archive, once on each node.
+
+        Raises:
+            ConnectionError: If it cannot be downloaded.
+            FileNotFoundError: If it is not there and not to be downloaded.
+        """
+        if self.size is not None:
+            provide(self.root, self.size, self.download, self.checksum)
 
     def setup(self, stage: str) -> None:
         """Open the data and decide on the stretch.

@@ -14,6 +14,7 @@ from torch import Tensor
 from torchgeo.datasets import DatasetNotFoundError, NonGeoDataset, RGBBandsMissingError
 
 from ..stores import SeasonalStore, canonical_band, open_store
+from .archives import Size, provide
 from .dates import Split, draw_positions, parse_split, split_periods
 
 logger = logging.getLogger(__name__)
@@ -49,11 +50,14 @@ class SeasonalTemporalDataset(NonGeoDataset):
         transforms: Callable[[Sample], Sample] | None = None,
         seed: int = 0,
         on_bad_location: Literal['skip', 'raise'] = 'skip',
+        size: Size | None = None,
+        download: bool = False,
+        checksum: bool = True,
     ) -> None:
         """Initialize a new SeasonalTemporalDataset instance.
 
         Args:
-            root: Folder of the store.
+            root: Folder of the store; with *size* the folder in which that of the store lies.
             bands: Bands to read, in this order.
             periods: 2: earlier and later; 1: one period of all dates (SeCo).
             seasons: Dates S drawn in each period.
@@ -67,9 +71,16 @@ class SeasonalTemporalDataset(NonGeoDataset):
             flatten: Give ``(T C) H W`` images, TorchGeo's form, instead of (P, S, C, H, W).
             transforms: Takes and returns a sample.
             seed: Seed of the dates drawn.
-            on_bad_location: What to do with a location that has too few dates in a period.
+            on_bad_location: What to do with a location that has too few dates in a period, or whose
+                images cannot be read or are empty. ``'skip'``: the former is left out, the latter
+                replaced (see :meth:`__getitems__`), both are counted. ``'raise'``: stop.
+            size: A published archive: ``'10k'``, ``'100k'`` or ``'1m'`` of CACo, ``'seco-100k'`` or
+                ``'seco-1m'`` (five dates a location: use ``periods=1``).
+            download: Whether to download that archive if it is missing.
+            checksum: Whether to check that archive before it is unpacked.
 
         Raises:
+            ConnectionError: If an archive cannot be downloaded.
             DatasetNotFoundError: If there is no store in *root*.
             ValueError: If an argument is out of range, a band is unknown, or no location is left.
         """
@@ -84,11 +95,12 @@ class SeasonalTemporalDataset(NonGeoDataset):
         days = parse_split(split)
         self.root, self.bands = root, tuple(bands)
         try:
-            self.store: SeasonalStore = open_store(root)
+            folder = root if size is None else provide(root, size, download, checksum)
+            self.store: SeasonalStore = open_store(folder)
         except FileNotFoundError as error:
             missing = DatasetNotFoundError(self)
             missing.args = (str(error),)
-            raise missing from error
+            raise missing from None
         self.store.band_positions(self.bands)
         self.periods, self.seasons, self.replacement = periods, seasons, replacement
         self.sample, self.flatten, self.transforms, self.seed = sample, flatten, transforms, seed
