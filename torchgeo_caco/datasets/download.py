@@ -89,6 +89,7 @@ def fetch(
             time.sleep(min(60.0, pause * 2 ** (failures - 1)))
     if checksum and md5 is not None and (found := _digest(partial, 'md5')) != md5:
         partial.unlink()
+        note.unlink()
         raise ValueError(
             f'{path} was not kept: what {url} sent has MD5 {found}, {md5} was expected.'
         )

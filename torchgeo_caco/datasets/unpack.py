@@ -126,6 +126,7 @@ def _write_all(paths: list[Path], folder: Path, limits: Limits) -> None:
 _BROKEN = (
     tarfile.TarError,
     zipfile.BadZipFile,
+    gzip.BadGzipFile,
     zlib.error,
     lzma.LZMAError,
     struct.error,
@@ -236,8 +237,11 @@ class _Joined(io.RawIOBase):
 
     def peek(self) -> bytes:
         """The first bytes."""
-        with open(self._paths[0], 'rb') as file:
-            return file.read(8)
+        head = b''
+        for path in self._paths:
+            with open(path, 'rb') as file:
+                head += file.read(8 - len(head))
+        return head
 
     def readable(self) -> bool:
         """It is."""
