@@ -116,7 +116,7 @@ def test_addresses():
         known = SeasonalContrastS2.metadata[version]
         assert (remote.url, remote.md5) == (known['url'], known['md5'])
     assert CACO.startswith('https://')
-    with pytest.raises(ValueError, match="size must be one of 10k, 100k, 1m, .*, not '5k'"):
+    with pytest.raises(ValueError, match=r"size must be one of 10k, 100k, 1m, .*, not '5k'"):
         archive('5k')
 
 
@@ -145,7 +145,7 @@ def test_archives_by_hand(packed, tmp_path):
 def test_a_missing_part_is_not_a_data_set(packed, tmp_path):
     half = packed['tar'][: len(packed['tar']) // 2]
     (tmp_path / 'clean_1m_geography_part0').write_bytes(half)
-    with pytest.raises(ValueError, match='part0 cannot be unpacked: .*end-of-stream'):
+    with pytest.raises(ValueError, match=r'part0 cannot be unpacked: .*end-of-stream'):
         provide(tmp_path, '1m')
     assert not (tmp_path / 'clean_1m_geography').exists()
 
