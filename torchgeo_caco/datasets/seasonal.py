@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 Sample = dict[str, Any]
 
+#: Samples that are tried in the place of one that cannot be read.
+STAND_INS = 8
+
 
 class SeasonalTemporalDataset(NonGeoDataset):
     """The same places in several seasons of two periods some years apart.
@@ -106,7 +109,10 @@ class SeasonalTemporalDataset(NonGeoDataset):
         self.sample, self.flatten, self.transforms, self.seed = sample, flatten, transforms, seed
         # In shared memory, so that workers that live on see a new epoch. -1: never set.
         self._epoch = torch.full((1,), -1, dtype=torch.int64).share_memory_()
+        self.on_bad_location = on_bad_location
         self._select(days, seasons_per_period, on_bad_location)
+        # Workers say here which locations they replaced; shared as the epoch is.
+        self._replaced = torch.zeros(len(self._numbers), dtype=torch.bool).share_memory_()
 
     def _select(self, split: Any, seasons_per_period: int, on_bad_location: str) -> None:
         """Keep the locations with enough dates."""
@@ -129,6 +135,11 @@ class SeasonalTemporalDataset(NonGeoDataset):
     def location_names(self) -> tuple[str, ...]:
         """Names of the locations kept; ``sample['index']`` is a position here."""
         return tuple(self.store.names[i] for i in self._numbers)
+
+    @property
+    def replaced(self) -> tuple[str, ...]:
+        """Names of the locations that could not be read so far and were replaced by others."""
+        return tuple(self.store.names[i] for i in self._numbers[self._replaced.numpy()])
 
     def dates_of(self, index: int) -> NDArray[np.datetime64]:
         """Dates of a location.
@@ -201,6 +212,10 @@ class SeasonalTemporalDataset(NonGeoDataset):
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
         """Return several samples, views of one tensor that was read at once.
 
+        With ``on_bad_location='skip'`` a sample whose images cannot be read, or hold nothing but
+        nodata, is replaced by another one, which depends on (seed, epoch, sample) alone; its
+        ``index`` is that of the location it shows. :attr:`replaced` has the names.
+
         Args:
             indices: Numbers of the samples.
 
@@ -209,24 +224,25 @@ class SeasonalTemporalDataset(NonGeoDataset):
 
         Raises:
             IndexError: If there is no such sample.
-            ValueError: If an image cannot be read.
+            ValueError: If images cannot be read and *on_bad_location* is ``'raise'``, or none of
+                several samples in their place can be read.
         """
         wanted = np.asarray(indices, dtype=np.int64)
         if len(wanted) and not (-len(self) <= wanted.min() and wanted.max() < len(self)):
             raise IndexError(f'{self.root} has samples 0 to {len(self) - 1}, not {list(indices)}.')
         wanted = wanted % len(self)
-        if self.sample == 'image':
-            locations = np.searchsorted(self._images, wanted, side='right')
-            first = self._images[locations] - self.store.counts[self._numbers[locations]]
-            times = (wanted - first)[:, None, None]
-        else:
-            locations = wanted
-            epoch: int | NDArray[np.int64] = int(self._epoch)
-            if epoch == -1:
-                epoch = torch.randint(2**62, (len(wanted),)).numpy()
-            times = self.draw(locations, epoch)
+        epoch = np.full(len(wanted), int(self._epoch))
+        if len(wanted) and epoch[0] == -1:
+            epoch = torch.randint(2**62, (len(wanted),)).numpy()
+        locations, times = self._look_up(wanted, epoch)
+        try:
+            flat = self._read(locations, times)
+        except ValueError:
+            if self.on_bad_location == 'raise':
+                raise
+            wanted, flat = self._read_each(wanted, epoch)
+            locations, times = self._look_up(wanted, epoch)
         numbers = self._numbers[locations]
-        flat = self.store.read_batch(numbers, times.reshape(len(wanted), -1), self.bands)
         days = np.stack([self.store.dates(n)[t] for n, t in zip(numbers, times, strict=True)])
         image = torch.from_numpy(flat)
         image = image.flatten(1, 2) if self.flatten else image.unflatten(1, times.shape[1:])
@@ -236,6 +252,67 @@ class SeasonalTemporalDataset(NonGeoDataset):
             {'image': image[i], 'index': index[i], 'dates': date[i]} for i in range(len(wanted))
         ]
         return samples if self.transforms is None else [self.transforms(s) for s in samples]
+
+    def _look_up(
+        self, samples: NDArray[np.int64], epoch: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Locations of samples, shape (B,), and positions in their dates, shape (B, P, S)."""
+        if self.sample == 'location':
+            return samples, self.draw(samples, epoch)
+        locations = np.searchsorted(self._images, samples, side='right')
+        first = self._images[locations] - self.store.counts[self._numbers[locations]]
+        return locations, (samples - first)[:, None, None]
+
+    def _read(
+        self, locations: NDArray[np.int64], times: NDArray[np.int64], out: Any = None
+    ) -> NDArray[Any]:
+        """Images of shape (B, P S, C, H, W), each with data."""
+        times = times.reshape(len(locations), -1)
+        images = self.store.read_batch(self._numbers[locations], times, self.bands, out)
+        nodata = 0 if self.store.nodata is None else self.store.nodata
+        empty = find_empty(images, nodata)
+        if empty is not None:
+            number, time = self._numbers[locations[empty[0]]], times[empty]
+            raise ValueError(
+                f'{self.store.root / self.store.names[number]}: the image of '
+                f'{self.store.dates(number)[time]} holds nothing but nodata ({nodata:g}).'
+            )
+        return images
+
+    def _read_each(
+        self, samples: NDArray[np.int64], epoch: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """Read samples one by one, others for those that cannot be read; says which were read."""
+        used, out = samples.copy(), None
+        for i, sample in enumerate(samples):
+            count = np.array([[min(STAND_INS, len(self))]])
+            others = draw_positions(
+                np.array([[len(self)]]),
+                int(count),
+                [np.array(k) for k in (self.seed, epoch[i], sample)],
+            )
+            first: ValueError | None = None
+            for other in (sample, *others.ravel()):
+                locations, times = self._look_up(np.array([other]), epoch[i : i + 1])
+                try:
+                    image = self._read(locations, times)
+                except ValueError as error:
+                    first = first or error
+                    self._note(int(locations[0]), error)
+                else:
+                    break
+            else:
+                raise ValueError(f'{first} None of {len(others.ravel())} others can be read.')
+            out = np.empty((len(samples), *image.shape[1:]), image.dtype) if out is None else out
+            out[i], used[i] = image[0], other
+        assert out is not None
+        return used, out
+
+    def _note(self, location: int, error: ValueError) -> None:
+        """Remember that a location was replaced, and say so the first time."""
+        if not self._replaced[location]:
+            self._replaced[location] = True
+            logger.warning('%s Another location takes its place.', error)
 
     def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
         """Plot a sample: a row for each period, a column for each date.
@@ -276,6 +353,27 @@ class SeasonalTemporalDataset(NonGeoDataset):
         if suptitle is not None:
             fig.suptitle(suptitle)
         return fig
+
+
+def find_empty(images: NDArray[Any], nodata: float) -> tuple[int, int] | None:
+    """Find an image without data.
+
+    Args:
+        images: Shape (B, T, C, H, W).
+        nodata: The value that marks nodata; may be NaN.
+
+    Returns:
+        Its position (b, t) if there is one that is nodata in all bands and pixels.
+    """
+
+    def same(values: NDArray[Any]) -> NDArray[np.bool_]:
+        return np.isnan(values) if np.isnan(nodata) else values == nodata
+
+    # All pixels only where a few are nodata: this is done for every batch.
+    for b, t in np.argwhere(same(images[..., ::8, ::8]).all((2, 3, 4))):
+        if same(images[b, t]).all():
+            return int(b), int(t)
+    return None
 
 
 def _gathered(tensors: list[Tensor]) -> Tensor | None:

@@ -23,6 +23,10 @@ def _shard_path(root: Path, shard: int) -> Path:
     return root / f'images-{shard:05}.npy'
 
 
+def _line(error: Exception) -> str:
+    return ' '.join(str(error).split()).rstrip('.')
+
+
 class PackedStore(SeasonalStore):
     """``images-*.npy`` (image, C, H, W), ``index.parquet`` (a row an image) and ``meta.json``.
 
@@ -48,7 +52,7 @@ class PackedStore(SeasonalStore):
             meta: dict[str, Any] = json.loads(path.read_text())
             known = (meta['format'], meta['version']) == (FORMAT, VERSION)
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f'{path} is no {FORMAT} description: {error!r}.') from error
+            raise ValueError(f'{path} is no {FORMAT} description: {error!r}.') from None
         if not known:
             raise ValueError(
                 f'{path} is {meta["format"]} version {meta["version"]}; '
@@ -66,7 +70,7 @@ class PackedStore(SeasonalStore):
         try:
             table = pq.read_table(path, columns=['location', 'date', 'shard', 'row'])
         except (ValueError, OSError) as error:
-            raise ValueError(f'{path} is no readable index: {error}') from error
+            raise ValueError(f'{path} is no readable index: {_line(error)}.') from None
         encoded = table['location'].combine_chunks().dictionary_encode()
         codes = encoded.indices.to_numpy()
         self.names = tuple(encoded.dictionary.to_pylist())
@@ -107,7 +111,7 @@ class PackedStore(SeasonalStore):
             try:
                 array = np.load(path, mmap_mode='r')
             except (OSError, ValueError) as error:
-                raise ValueError(f'{path} cannot be read as an array: {error}') from error
+                raise ValueError(f'{path} cannot be read as an array: {_line(error)}.') from None
             if array.shape != expected or array.dtype != self.dtype:
                 raise ValueError(
                     f'{path} holds {array.dtype} of shape {array.shape}; '
