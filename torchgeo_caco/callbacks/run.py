@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from ..loggers import MetricsLogger
+from ..reading import SafeCheckpointIO
 from .change import ChangeTracker
 from .export import ModelFolderExport
 
@@ -37,6 +39,8 @@ def run_callbacks(task: LightningModule) -> list[Callback]:
             logger.bind(root)
     if len(trainer.loggers) == 1 and isinstance(trainer.logger, MetricsLogger):
         trainer.loggers = [trainer.logger, TensorBoardLogger(root, name='', version='')]
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        trainer.strategy.checkpoint_io = SafeCheckpointIO()
     callbacks: list[Callback] = []
     saver = trainer.checkpoint_callback
     if saver is not None:

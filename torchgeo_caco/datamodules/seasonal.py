@@ -158,6 +158,25 @@ class SeasonalTemporalDataModule(BaseDataModule):
         self._resolved = {'bands': list(self.bands), **resolved}
         self._stretch = Stretch(resolved['quantiles'], resolved['nodata'])
 
+    def teardown(self, stage: str) -> None:
+        """Say how many locations were left out, at the end of a run.
+
+        Args:
+            stage: Lightning's stage.
+        """
+        dataset: Any = self.train_dataset
+        if stage != 'fit' or dataset is None or not (dataset.skipped or dataset.replaced):
+            return
+        logger.warning(
+            '%s: of %d locations %d were skipped for too few dates, and %d were replaced at least '
+            'once because an image could not be read%s.',
+            dataset.store.root,
+            len(dataset.store),
+            len(dataset.skipped),
+            len(dataset.replaced),
+            f', e.g. {dataset.replaced[0]}' if dataset.replaced else '',
+        )
+
     def state_dict(self) -> dict[str, Any]:
         """The stretch, so that a checkpoint says what its input was."""
         return dict(self._resolved)
@@ -171,9 +190,12 @@ class SeasonalTemporalDataModule(BaseDataModule):
         Raises:
             ValueError: If its bands are not those of this datamodule.
         """
-        if state_dict.get('bands') != list(self.bands):
+        saved = [str(band) for band in state_dict.get('bands', ())]
+        if saved != list(self.bands):
+            path = getattr(self.trainer, 'ckpt_path', None) or 'the checkpoint'
             raise ValueError(
-                f'the checkpoint has bands {state_dict.get("bands")}, the data {list(self.bands)}.'
+                f'{path} is of a run with bands {", ".join(saved) or "unknown"}, but this one has '
+                f'{", ".join(self.bands)}; the same was expected.'
             )
         self._set_stretch({k: v for k, v in state_dict.items() if k != 'bands'})
 
@@ -251,9 +273,24 @@ def sample_pixels(store: SeasonalStore, bands: Sequence[str], seed: int, images:
     rng = np.random.default_rng(seed)
     numbers = rng.choice(len(store), min(images, len(store)), replace=False)
     times = (rng.random(len(numbers)) * store.counts[numbers]).astype(np.int64)
-    read = store.read_batch(numbers, times[:, None], bands)[:, 0]
-    pixels: Any = np.moveaxis(read, 1, 0).reshape(len(bands), -1)
+    try:
+        read = store.read_batch(numbers, times[:, None], bands)
+    except ValueError as error:
+        # Whether images that cannot be read are a reason to stop is the dataset's to decide.
+        one_by_one = (_try_read(store, n, t, bands) for n, t in zip(numbers, times, strict=True))
+        readable = [image for image in one_by_one if image is not None]
+        if not readable:
+            raise error from None
+        read = np.stack(readable)
+    pixels: Any = np.moveaxis(read[:, 0], 1, 0).reshape(len(bands), -1)
     return pixels
+
+
+def _try_read(store: SeasonalStore, location: int, time: int, bands: Sequence[str]) -> Any:
+    try:
+        return store.read(location, [time], bands)
+    except ValueError:
+        return None
 
 
 def find_scale(store: SeasonalStore, bands: Sequence[str], seed: int = 0) -> str:

@@ -113,7 +113,7 @@ class FolderStore(SeasonalStore):
         self.shape = self._grid if size is None else (size, size)
 
     def _find_reference(self) -> Path:
-        """Look at the first location's first date, or the next one's if it cannot be read; returns it."""
+        """The first location's first date, or the next one's if that cannot be read."""
         first: ValueError | None = None
         for name, folders in zip(self.names[:_REFERENCES], self._folders, strict=False):
             try:
