@@ -54,7 +54,7 @@ def test_quantiles(tmp_path):
     again.load_state_dict(data.state_dict())
     assert again.describe_input() == data.describe_input()
     other = SeasonalTemporalDataModule(root, 2, bands=('B8',), quantiles='auto')
-    with pytest.raises(ValueError, match='the checkpoint has bands'):
+    with pytest.raises(ValueError, match='is of a run with bands'):
         other.load_state_dict(data.state_dict())
 
 

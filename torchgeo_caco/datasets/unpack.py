@@ -1,6 +1,7 @@
 """Archives from elsewhere: unpacked whole or not at all, and nowhere but where they should be."""
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
@@ -114,11 +115,16 @@ def _write_all(paths: list[Path], folder: Path, limits: Limits) -> None:
                 most = min(limits.member_bytes, int(allowed) - written)
                 written += _copy(member, path, most)
                 bar.update()
-    except _BROKEN as error:
+    except (*_BROKEN, OSError) as error:
         reason = ' '.join(str(error).split()) or type(error).__name__
+        # Those of bz2 have no number; a zip may lead to a place before its beginning.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL, *_CLASHES):
+            raise OSError(
+                f'{folder} could not be written: {reason}; nothing of {paths[0]} was kept.'
+            ) from None
         raise ValueError(
-            f'{paths[0]} cannot be unpacked: {reason}. Nothing of it was kept; a whole tar or zip '
-            'archive of files and folders was expected.'
+            f'{paths[0]} cannot be unpacked: {reason.rstrip(".")}. Nothing of it was kept; a whole '
+            'tar or zip archive of files and folders was expected.'
         ) from None
 
 
@@ -136,10 +142,10 @@ _BROKEN = (
     RuntimeError,
     OverflowError,
     IndexError,
-    FileExistsError,
-    NotADirectoryError,
-    IsADirectoryError,
 )
+
+#: One name for two members.
+_CLASHES = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 
 
 def _safe_path(folder: Path, name: str) -> Path:
@@ -148,7 +154,7 @@ def _safe_path(folder: Path, name: str) -> Path:
     # Windows would also take other separators, drives and its own devices.
     windows = PureWindowsPath(name)
     if pure.is_absolute() or windows.drive or windows.root or '..' in windows.parts:
-        raise ValueError(f'member {name!r} lies outside of the archive')
+        raise ValueError(f'member {name[:80]!r} lies outside of the archive')
     too_long = len(name) > 1000 or any(len(part.encode()) > 255 for part in pure.parts)
     if not name.isprintable() or too_long:
         raise ValueError(f'member {name[:80]!r} has no usable name')
@@ -163,7 +169,7 @@ def _copy(member: _Member, path: Path, most: int) -> int:
         while chunk := member.content.read(2**20):
             size += len(chunk)
             if size > most:
-                raise ValueError(f'member {member.name!r} is larger than an archive like this has')
+                raise ValueError(f'member {member.name[:80]!r} is larger than it may be')
             file.write(chunk)
     return size
 
@@ -195,7 +201,7 @@ def _tar_members(source: '_Joined', allowed: float) -> Generator[_Member]:
             elif info.isreg() and not info.issparse():
                 yield _Member(info.name, tar.extractfile(info))
             else:
-                raise ValueError(f'member {info.name!r} is a link or a device')
+                raise ValueError(f'member {info.name[:80]!r} is a link or a device')
         # The compressed stream's checksum comes at its very end.
         while counted.read(2**20):
             pass
@@ -222,7 +228,7 @@ def _zip_members(path: Path) -> Generator[_Member]:
                 with archive.open(info) as content:
                     yield _Member(info.filename, content)
             else:
-                raise ValueError(f'member {info.filename!r} is a link or a device')
+                raise ValueError(f'member {info.filename[:80]!r} is a link or a device')
 
 
 class _Joined(io.RawIOBase):
