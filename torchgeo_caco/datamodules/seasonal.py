@@ -133,7 +133,7 @@ class SeasonalTemporalDataModule(BaseDataModule):
         if len(dataset) < self.batch_size:
             raise ValueError(
                 f'batch_size={self.batch_size} is more than the {len(dataset)} samples '
-                f'in {self.root}.'
+                f'in {dataset.store.root}; at most as many were expected.'
             )
         self.train_dataset = dataset
         store = dataset.store

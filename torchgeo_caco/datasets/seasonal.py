@@ -275,7 +275,8 @@ class SeasonalTemporalDataset(NonGeoDataset):
             number, time = self._numbers[locations[empty[0]]], times[empty]
             raise ValueError(
                 f'{self.store.root / self.store.names[number]}: the image of '
-                f'{self.store.dates(number)[time]} holds nothing but nodata ({nodata:g}).'
+                f'{self.store.dates(number)[time]} holds nothing but nodata ({nodata:g}); '
+                'pixels with data were expected.'
             )
         return images
 
@@ -285,12 +286,8 @@ class SeasonalTemporalDataset(NonGeoDataset):
         """Read samples one by one, others for those that cannot be read; says which were read."""
         used, out = samples.copy(), None
         for i, sample in enumerate(samples):
-            count = np.array([[min(STAND_INS, len(self))]])
-            others = draw_positions(
-                np.array([[len(self)]]),
-                int(count),
-                [np.array(k) for k in (self.seed, epoch[i], sample)],
-            )
+            keys = [np.array(key) for key in (self.seed, epoch[i], sample)]
+            others = draw_positions(np.array([[len(self)]]), min(STAND_INS, len(self)), keys)
             first: ValueError | None = None
             for other in (sample, *others.ravel()):
                 locations, times = self._look_up(np.array([other]), epoch[i : i + 1])
@@ -302,7 +299,7 @@ class SeasonalTemporalDataset(NonGeoDataset):
                 else:
                     break
             else:
-                raise ValueError(f'{first} None of {len(others.ravel())} others can be read.')
+                raise ValueError(f'{first} None of {others.size} in its place can be read either.')
             out = np.empty((len(samples), *image.shape[1:]), image.dtype) if out is None else out
             out[i], used[i] = image[0], other
         assert out is not None
