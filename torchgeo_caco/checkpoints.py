@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.plugins import TorchCheckpointIO
+
+from .reading import SafeCheckpointIO
 
 logger = logging.getLogger(__name__)
 
 
-class AtomicCheckpointIO(TorchCheckpointIO):
+class AtomicCheckpointIO(SafeCheckpointIO):
     """Writes a checkpoint beside its place and renames it when all of it is on the disk.
 
     Lightning's own writes to the folder for temporary files and moves from there, which between

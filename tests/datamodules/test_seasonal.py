@@ -7,7 +7,7 @@ from lightning.pytorch import Trainer
 from torchgeo.tasks import BYOL, MoCo, SimCLR
 
 from torchgeo_caco.datamodules import SeasonalTemporalDataModule
-from torchgeo_caco.stores import PackedWriter
+from torchgeo_caco.stores import FolderWriter, PackedWriter
 from torchgeo_caco.transforms import moco_view
 
 
@@ -54,7 +54,7 @@ def test_quantiles(tmp_path):
     again.load_state_dict(data.state_dict())
     assert again.describe_input() == data.describe_input()
     other = SeasonalTemporalDataModule(root, 2, bands=('B8',), quantiles='auto')
-    with pytest.raises(ValueError, match='the checkpoint has bands'):
+    with pytest.raises(ValueError, match='is of a run with bands'):
         other.load_state_dict(data.state_dict())
 
 
@@ -103,3 +103,25 @@ def test_torchgeos_tasks(task, seasons, tiny, tmp_path):
     trainer.fit(task(**arguments), datamodule=data)
     assert trainer.global_step == 2
     assert torch.isfinite(trainer.callback_metrics['train_loss'])
+
+
+def test_images_that_cannot_be_read_do_not_stop_the_set_up(tmp_path):
+    rng = np.random.default_rng(0)
+    with FolderWriter(tmp_path / 's', ('B4', 'B8'), (8, 8)) as writer:
+        for name in ('a', 'b', 'c'):
+            dates = np.datetime64('2016-01-01') + 200 * np.arange(10)
+            writer.add(name, dates, rng.integers(1, 5000, (10, 2, 8, 8)).astype('uint16'))
+    for path in (tmp_path / 's' / 'b').rglob('B8.tif'):
+        path.write_text('')
+    data = SeasonalTemporalDataModule(str(tmp_path / 's'), 2, bands=('B8',), quantiles='auto')
+    data.setup('fit')
+    ((low, high),) = data.describe_input()['quantiles']
+    assert 0 < low < 300 < 4700 < high < 5000
+    for path in tmp_path.rglob('B8.tif'):
+        if path.parent != tmp_path / 's' / 'a' / '20160101':
+            path.write_text('')
+    data = SeasonalTemporalDataModule(
+        str(tmp_path / 's'), 2, bands=('B8',), quantiles='auto', seed=1
+    )
+    with pytest.raises(ValueError, match=r'B8\.tif is no readable GeoTIFF'):
+        data.setup('fit')

@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader, Subset
 from torchgeo.datasets import DatasetNotFoundError, RGBBandsMissingError
 
 from torchgeo_caco.datasets import SeasonalTemporalDataset, collate
+from torchgeo_caco.datasets.seasonal import find_empty
 from torchgeo_caco.stores import FolderWriter, PackedWriter
 
 BANDS = ('B2', 'B3', 'B4', 'B8')
@@ -311,6 +313,45 @@ def test_plot_of_nothing_but_nodata(root):
     figure = dataset.plot(sample)
     assert not np.stack([axis.images[0].get_array() for axis in figure.axes]).any()
     plt.close('all')
+
+
+def test_a_location_that_cannot_be_read_is_replaced(tmp_path, caplog):
+    root = write(tmp_path / 's', 'folder')
+    shutil.rmtree(root / 'p1')  # has too few dates
+    for path in (root / 'p2').rglob('B4.tif'):
+        path.unlink()
+    with pytest.raises(ValueError, match=r'p2.\d+.B4\.tif is missing'):
+        SeasonalTemporalDataset(root, on_bad_location='raise').__getitems__([1, 2])
+    dataset = SeasonalTemporalDataset(root)
+    assert dataset.replaced == ()
+    chosen = set()
+    for epoch in range(6):
+        dataset.set_epoch(epoch)
+        samples = dataset.__getitems__([3, 1, 0])
+        alone = dataset[1]
+        assert all(torch.equal(alone[key], samples[1][key]) for key in alone)
+        assert torch.equal(samples[0]['image'], dataset[3]['image'])
+        assert [samples[i]['index'].item() for i in (0, 2)] == [3, 0]
+        place = alone['index'].item()
+        assert (alone['image'].numpy() // 1000 == (0, 2, 3, 4)[place]).all()
+        chosen.add(place)
+    assert len(chosen) > 1
+    assert 1 not in chosen
+    assert dataset.replaced == ('p2',)
+    said = [r.getMessage() for r in caplog.records if 'takes its place' in r.getMessage()]
+    assert len(said) == 1
+    images = SeasonalTemporalDataset(root, sample='image', on_bad_location='skip')
+    assert images[15]['index'].item() != 1
+
+
+@pytest.mark.parametrize('nodata', [0.0, 7.0, float('nan')])
+def test_images_without_data_are_found(nodata):
+    images = np.full((3, 2, 2, 20, 20), nodata, 'float32')
+    assert find_empty(images, nodata) == (0, 0)
+    images[:, :, 1, 3, 3] = 1
+    assert find_empty(images, nodata) is None
+    images[2, 1] = nodata
+    assert find_empty(images, nodata) == (2, 1)
 
 
 @pytest.mark.skipif('TORCHGEO_CACO_REAL_DATA' not in os.environ, reason='needs real images')

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchgeo.datamodules import BaseDataModule
 
 from ..datasets import SeasonalTemporalDataset, collate
+from ..datasets.archives import Size, provide
 from ..datasets.dates import Split
 from ..samplers import ChangeAwareSampler
 from ..stores import SeasonalStore, canonical_band
@@ -49,11 +50,14 @@ class SeasonalTemporalDataModule(BaseDataModule):
         changed_fraction: float | None = None,
         seed: int = 0,
         on_bad_location: Literal['skip', 'raise'] = 'skip',
+        size: Size | None = None,
+        download: bool = False,
+        checksum: bool = True,
     ) -> None:
         """Initialize a new SeasonalTemporalDataModule instance.
 
         Args:
-            root: Folder of the store.
+            root: Folder of the store; with *size* the folder in which that of the store lies.
             batch_size: Samples (locations) in a batch of each process.
             num_workers: Processes that read.
             bands: Bands to read, in this order.
@@ -71,7 +75,11 @@ class SeasonalTemporalDataModule(BaseDataModule):
             nodata: Value of pixels without data if the store says none.
             changed_fraction: Share of an epoch drawn from changed locations; None: all alike.
             seed: Seed of order and dates.
-            on_bad_location: What to do with locations that have too few dates.
+            on_bad_location: What to do with locations that have too few dates or images that cannot
+                be read, as for the dataset.
+            size: A published archive, as for the dataset.
+            download: Whether to download that archive if it is missing.
+            checksum: Whether to check that archive before it is unpacked.
         """
         super().__init__(SeasonalTemporalDataset, batch_size, num_workers)
         self.kwargs = {
@@ -86,7 +94,9 @@ class SeasonalTemporalDataModule(BaseDataModule):
             'flatten': flatten,
             'seed': seed,
             'on_bad_location': on_bad_location,
+            'size': size,
         }
+        self.size, self.download, self.checksum = size, download, checksum
         self.root, self.bands, self.periods, self.flatten = root, tuple(bands), periods, flatten
         self.quantiles, self.scale, self.nodata = quantiles, scale, nodata
         self.changed_fraction, self.seed = changed_fraction, seed
@@ -95,6 +105,16 @@ class SeasonalTemporalDataModule(BaseDataModule):
         self._changed: Tensor | None = None
         self._stretch: Stretch | None = None
         self._resolved: dict[str, Any] = {}
+
+    def prepare_data(self) -> None:
+        """Download and unpack a published archive, once on each node.
+
+        Raises:
+            ConnectionError: If it cannot be downloaded.
+            FileNotFoundError: If it is not there and not to be downloaded.
+        """
+        if self.size is not None:
+            provide(self.root, self.size, self.download, self.checksum)
 
     def setup(self, stage: str) -> None:
         """Open the data and decide on the stretch.
@@ -116,7 +136,7 @@ class SeasonalTemporalDataModule(BaseDataModule):
             each = f' in each of {ranks} processes' if ranks > 1 else ''
             raise ValueError(
                 f'batch_size={self.batch_size}{each} is more than the {len(dataset)} samples '
-                f'in {self.root}.'
+                f'in {dataset.store.root}; at most as many were expected.'
             )
         self.train_dataset = dataset
         store = dataset.store
@@ -141,6 +161,25 @@ class SeasonalTemporalDataModule(BaseDataModule):
         self._resolved = {'bands': list(self.bands), **resolved}
         self._stretch = Stretch(resolved['quantiles'], resolved['nodata'])
 
+    def teardown(self, stage: str) -> None:
+        """Say how many locations were left out, at the end of a run.
+
+        Args:
+            stage: Lightning's stage.
+        """
+        dataset: Any = self.train_dataset
+        if stage != 'fit' or dataset is None or not (dataset.skipped or dataset.replaced):
+            return
+        logger.warning(
+            '%s: of %d locations %d were skipped for too few dates, and %d were replaced at least '
+            'once because an image could not be read%s.',
+            dataset.store.root,
+            len(dataset.store),
+            len(dataset.skipped),
+            len(dataset.replaced),
+            f', e.g. {dataset.replaced[0]}' if dataset.replaced else '',
+        )
+
     def state_dict(self) -> dict[str, Any]:
         """The stretch, so that a checkpoint says what its input was."""
         return dict(self._resolved)
@@ -154,9 +193,12 @@ class SeasonalTemporalDataModule(BaseDataModule):
         Raises:
             ValueError: If its bands are not those of this datamodule.
         """
-        if state_dict.get('bands') != list(self.bands):
+        saved = [str(band) for band in state_dict.get('bands', ())]
+        if saved != list(self.bands):
+            path = getattr(self.trainer, 'ckpt_path', None) or 'the checkpoint'
             raise ValueError(
-                f'the checkpoint has bands {state_dict.get("bands")}, the data {list(self.bands)}.'
+                f'{path} is of a run with bands {", ".join(saved) or "unknown"}, but this one has '
+                f'{", ".join(self.bands)}; the same was expected.'
             )
         self._set_stretch({k: v for k, v in state_dict.items() if k != 'bands'})
 
@@ -241,9 +283,24 @@ def sample_pixels(store: SeasonalStore, bands: Sequence[str], seed: int, images:
     rng = np.random.default_rng(seed)
     numbers = rng.choice(len(store), min(images, len(store)), replace=False)
     times = (rng.random(len(numbers)) * store.counts[numbers]).astype(np.int64)
-    read = store.read_batch(numbers, times[:, None], bands)[:, 0]
-    pixels: Any = np.moveaxis(read, 1, 0).reshape(len(bands), -1)
+    try:
+        read = store.read_batch(numbers, times[:, None], bands)
+    except ValueError as error:
+        # Whether images that cannot be read are a reason to stop is the dataset's to decide.
+        one_by_one = (_try_read(store, n, t, bands) for n, t in zip(numbers, times, strict=True))
+        readable = [image for image in one_by_one if image is not None]
+        if not readable:
+            raise error from None
+        read = np.stack(readable)
+    pixels: Any = np.moveaxis(read[:, 0], 1, 0).reshape(len(bands), -1)
     return pixels
+
+
+def _try_read(store: SeasonalStore, location: int, time: int, bands: Sequence[str]) -> Any:
+    try:
+        return store.read(location, [time], bands)
+    except ValueError:
+        return None
 
 
 def find_scale(store: SeasonalStore, bands: Sequence[str], seed: int = 0) -> str:

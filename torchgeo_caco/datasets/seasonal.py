@@ -14,11 +14,15 @@ from torch import Tensor
 from torchgeo.datasets import DatasetNotFoundError, NonGeoDataset, RGBBandsMissingError
 
 from ..stores import SeasonalStore, canonical_band, open_store
+from .archives import Size, provide
 from .dates import Split, draw_positions, parse_split, split_periods
 
 logger = logging.getLogger(__name__)
 
 Sample = dict[str, Any]
+
+#: Samples that are tried in the place of one that cannot be read.
+STAND_INS = 8
 
 
 class SeasonalTemporalDataset(NonGeoDataset):
@@ -49,11 +53,14 @@ class SeasonalTemporalDataset(NonGeoDataset):
         transforms: Callable[[Sample], Sample] | None = None,
         seed: int = 0,
         on_bad_location: Literal['skip', 'raise'] = 'skip',
+        size: Size | None = None,
+        download: bool = False,
+        checksum: bool = True,
     ) -> None:
         """Initialize a new SeasonalTemporalDataset instance.
 
         Args:
-            root: Folder of the store.
+            root: Folder of the store; with *size* the folder in which that of the store lies.
             bands: Bands to read, in this order.
             periods: 2: earlier and later; 1: one period of all dates (SeCo).
             seasons: Dates S drawn in each period.
@@ -67,9 +74,16 @@ class SeasonalTemporalDataset(NonGeoDataset):
             flatten: Give ``(T C) H W`` images, TorchGeo's form, instead of (P, S, C, H, W).
             transforms: Takes and returns a sample.
             seed: Seed of the dates drawn.
-            on_bad_location: What to do with a location that has too few dates in a period.
+            on_bad_location: What to do with a location that has too few dates in a period, or whose
+                images cannot be read or are empty. ``'skip'``: the former is left out, the latter
+                replaced (see :meth:`__getitems__`), both are counted. ``'raise'``: stop.
+            size: A published archive: ``'10k'``, ``'100k'`` or ``'1m'`` of CACo, ``'seco-100k'`` or
+                ``'seco-1m'`` (five dates a location: use ``periods=1``).
+            download: Whether to download that archive if it is missing.
+            checksum: Whether to check that archive before it is unpacked.
 
         Raises:
+            ConnectionError: If an archive cannot be downloaded.
             DatasetNotFoundError: If there is no store in *root*.
             ValueError: If an argument is out of range, a band is unknown, or no location is left.
         """
@@ -84,17 +98,21 @@ class SeasonalTemporalDataset(NonGeoDataset):
         days = parse_split(split)
         self.root, self.bands = root, tuple(bands)
         try:
-            self.store: SeasonalStore = open_store(root)
+            folder = root if size is None else provide(root, size, download, checksum)
+            self.store: SeasonalStore = open_store(folder)
         except FileNotFoundError as error:
             missing = DatasetNotFoundError(self)
             missing.args = (str(error),)
-            raise missing from error
+            raise missing from None
         self.store.band_positions(self.bands)
         self.periods, self.seasons, self.replacement = periods, seasons, replacement
         self.sample, self.flatten, self.transforms, self.seed = sample, flatten, transforms, seed
         # In shared memory, so that workers that live on see a new epoch. -1: never set.
         self._epoch = torch.full((1,), -1, dtype=torch.int64).share_memory_()
+        self.on_bad_location = on_bad_location
         self._select(days, seasons_per_period, on_bad_location)
+        # Workers say here which locations they replaced; shared as the epoch is.
+        self._replaced = torch.zeros(len(self._numbers), dtype=torch.bool).share_memory_()
 
     def _select(self, split: Any, seasons_per_period: int, on_bad_location: str) -> None:
         """Keep the locations with enough dates."""
@@ -131,6 +149,11 @@ class SeasonalTemporalDataset(NonGeoDataset):
         if self.sample == 'image':
             locations = np.searchsorted(self._images, locations, side='right')
         return [self.store.names[i] for i in self._numbers[locations]]
+
+    @property
+    def replaced(self) -> tuple[str, ...]:
+        """Names of the locations that could not be read so far and were replaced by others."""
+        return tuple(self.store.names[i] for i in self._numbers[self._replaced.numpy()])
 
     def dates_of(self, index: int) -> NDArray[np.datetime64]:
         """Dates of a location.
@@ -203,6 +226,10 @@ class SeasonalTemporalDataset(NonGeoDataset):
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
         """Return several samples, views of one tensor that was read at once.
 
+        With ``on_bad_location='skip'`` a sample whose images cannot be read, or hold nothing but
+        nodata, is replaced by another one, which depends on (seed, epoch, sample) alone; its
+        ``index`` is that of the location it shows. :attr:`replaced` has the names.
+
         Args:
             indices: Numbers of the samples.
 
@@ -211,24 +238,25 @@ class SeasonalTemporalDataset(NonGeoDataset):
 
         Raises:
             IndexError: If there is no such sample.
-            ValueError: If an image cannot be read.
+            ValueError: If images cannot be read and *on_bad_location* is ``'raise'``, or none of
+                several samples in their place can be read.
         """
         wanted = np.asarray(indices, dtype=np.int64)
         if len(wanted) and not (-len(self) <= wanted.min() and wanted.max() < len(self)):
             raise IndexError(f'{self.root} has samples 0 to {len(self) - 1}, not {list(indices)}.')
         wanted = wanted % len(self)
-        if self.sample == 'image':
-            locations = np.searchsorted(self._images, wanted, side='right')
-            first = self._images[locations] - self.store.counts[self._numbers[locations]]
-            times = (wanted - first)[:, None, None]
-        else:
-            locations = wanted
-            epoch: int | NDArray[np.int64] = int(self._epoch)
-            if epoch == -1:
-                epoch = torch.randint(2**62, (len(wanted),)).numpy()
-            times = self.draw(locations, epoch)
+        epoch = np.full(len(wanted), int(self._epoch))
+        if len(wanted) and epoch[0] == -1:
+            epoch = torch.randint(2**62, (len(wanted),)).numpy()
+        locations, times = self._look_up(wanted, epoch)
+        try:
+            flat = self._read(locations, times)
+        except ValueError:
+            if self.on_bad_location == 'raise':
+                raise
+            wanted, flat = self._read_each(wanted, epoch)
+            locations, times = self._look_up(wanted, epoch)
         numbers = self._numbers[locations]
-        flat = self.store.read_batch(numbers, times.reshape(len(wanted), -1), self.bands)
         days = np.stack([self.store.dates(n)[t] for n, t in zip(numbers, times, strict=True)])
         image = torch.from_numpy(flat)
         image = image.flatten(1, 2) if self.flatten else image.unflatten(1, times.shape[1:])
@@ -238,6 +266,64 @@ class SeasonalTemporalDataset(NonGeoDataset):
             {'image': image[i], 'index': index[i], 'dates': date[i]} for i in range(len(wanted))
         ]
         return samples if self.transforms is None else [self.transforms(s) for s in samples]
+
+    def _look_up(
+        self, samples: NDArray[np.int64], epoch: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Locations of samples, shape (B,), and positions in their dates, shape (B, P, S)."""
+        if self.sample == 'location':
+            return samples, self.draw(samples, epoch)
+        locations = np.searchsorted(self._images, samples, side='right')
+        first = self._images[locations] - self.store.counts[self._numbers[locations]]
+        return locations, (samples - first)[:, None, None]
+
+    def _read(
+        self, locations: NDArray[np.int64], times: NDArray[np.int64], out: Any = None
+    ) -> NDArray[Any]:
+        """Images of shape (B, P S, C, H, W), each with data."""
+        times = times.reshape(len(locations), -1)
+        images = self.store.read_batch(self._numbers[locations], times, self.bands, out)
+        nodata = 0 if self.store.nodata is None else self.store.nodata
+        empty = find_empty(images, nodata)
+        if empty is not None:
+            number, time = self._numbers[locations[empty[0]]], times[empty]
+            raise ValueError(
+                f'{self.store.root / self.store.names[number]}: the image of '
+                f'{self.store.dates(number)[time]} holds nothing but nodata ({nodata:g}); '
+                'pixels with data were expected.'
+            )
+        return images
+
+    def _read_each(
+        self, samples: NDArray[np.int64], epoch: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """Read samples one by one, others for those that cannot be read; says which were read."""
+        used, out = samples.copy(), None
+        for i, sample in enumerate(samples):
+            keys = [np.array(key) for key in (self.seed, epoch[i], sample)]
+            others = draw_positions(np.array([[len(self)]]), min(STAND_INS, len(self)), keys)
+            first: ValueError | None = None
+            for other in (sample, *others.ravel()):
+                locations, times = self._look_up(np.array([other]), epoch[i : i + 1])
+                try:
+                    image = self._read(locations, times)
+                except ValueError as error:
+                    first = first or error
+                    self._note(int(locations[0]), error)
+                else:
+                    break
+            else:
+                raise ValueError(f'{first} None of {others.size} in its place can be read either.')
+            out = np.empty((len(samples), *image.shape[1:]), image.dtype) if out is None else out
+            out[i], used[i] = image[0], other
+        assert out is not None
+        return used, out
+
+    def _note(self, location: int, error: ValueError) -> None:
+        """Remember that a location was replaced, and say so the first time."""
+        if not self._replaced[location]:
+            self._replaced[location] = True
+            logger.warning('%s Another location takes its place.', error)
 
     def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
         """Plot a sample: a row for each period, a column for each date.
@@ -278,6 +364,27 @@ class SeasonalTemporalDataset(NonGeoDataset):
         if suptitle is not None:
             fig.suptitle(suptitle)
         return fig
+
+
+def find_empty(images: NDArray[Any], nodata: float) -> tuple[int, int] | None:
+    """Find an image without data.
+
+    Args:
+        images: Shape (B, T, C, H, W).
+        nodata: The value that marks nodata; may be NaN.
+
+    Returns:
+        Its position (b, t) if there is one that is nodata in all bands and pixels.
+    """
+
+    def same(values: NDArray[Any]) -> NDArray[np.bool_]:
+        return np.isnan(values) if np.isnan(nodata) else values == nodata
+
+    # All pixels only where a few are nodata: this is done for every batch.
+    for b, t in np.argwhere(same(images[:, :, 0, ::8, ::8]).all((2, 3))):
+        if same(images[b, t]).all():
+            return int(b), int(t)
+    return None
 
 
 def _gathered(tensors: list[Tensor]) -> Tensor | None:

@@ -26,6 +26,10 @@ _DATE = re.compile(r'(\d{4})([-_.]?)(\d{2})\2(\d{2})')
 _ORDER = [*(f'B{i}' for i in range(1, 9)), 'B8A', *(f'B{i}' for i in range(9, 13))]
 #: Without it GDAL lists the folder of each file that it opens.
 _GDAL = {'GDAL_DISABLE_READDIR_ON_OPEN': 'EMPTY_DIR'}
+#: Height and width of the largest image: a Sentinel-2 tile has 10980. More is a damaged header.
+_LARGEST = 16384
+#: Locations whose first date is looked at until one says what the images are like.
+_REFERENCES = 100
 #: Between the 10 m, 20 m and 60 m grids of Sentinel-2.
 _RATIOS = (1, 2, 3, 6)
 
@@ -71,7 +75,9 @@ class FolderStore(SeasonalStore):
     """
 
     def __init__(self, root: str | Path, size: int | None = None) -> None:
-        """Find all locations and dates; only the first image is opened.
+        """Find all locations and dates; only one date is opened, to see what the images are like.
+
+        That is the first date of the first location where it can be read.
 
         Args:
             root: Folder with a folder for each location.
@@ -80,7 +86,7 @@ class FolderStore(SeasonalStore):
 
         Raises:
             FileNotFoundError: If *root* is missing or has no location.
-            ValueError: If the first image cannot be read.
+            ValueError: If no location's first date can be read.
         """
         self.root = Path(root)
         if not self.root.is_dir():
@@ -103,19 +109,35 @@ class FolderStore(SeasonalStore):
         self._folders = [[folder for _, folder in found[name]] for name in self.names]
         self._counts = np.array([len(dates) for dates in self._dates])
 
-        first = self.root / self.names[0] / self._folders[0][0]
-        self._files = list(_bands(first).values())
+        self._reference = self._find_reference()
+        self.shape = self._grid if size is None else (size, size)
+
+    def _find_reference(self) -> Path:
+        """The first location's first date, or the next one's if that cannot be read."""
+        first: ValueError | None = None
+        for name, folders in zip(self.names[:_REFERENCES], self._folders, strict=False):
+            try:
+                self._look(folder := self.root / name / folders[0])
+            except ValueError as error:
+                first = first or error
+            else:
+                return folder
+        assert first is not None
+        raise first
+
+    def _look(self, folder: Path) -> None:
+        """Take bands, size and data type from a date's files."""
+        self._files = list(_bands(folder).values())
         if not self._files:
-            raise ValueError(f'{first} has no band; files like B4.tif were expected.')
+            raise ValueError(f'{folder} has no band; files like B4.tif were expected.')
         self.bands = tuple(Path(file).stem for file in self._files)
         with _quiet():
-            headers = [_header(first / file) for file in self._files]
+            headers = [_header(folder / file) for file in self._files]
         self._grid = max(header['shape'] for header in headers)
-        self.shape = self._grid if size is None else (size, size)
         self.dtype, self.nodata = np.dtype(headers[0]['dtype']), headers[0]['nodata']
         if self.dtype.name not in DTYPES:
             raise ValueError(
-                f'{first / self._files[0]} is {self.dtype}, not one of {", ".join(DTYPES)}.'
+                f'{folder / self._files[0]} is {self.dtype}, not one of {", ".join(DTYPES)}.'
             )
 
     @property
@@ -134,7 +156,10 @@ class FolderStore(SeasonalStore):
             # Archives of different years may write B4 here and B04 there.
             other = _bands(folder).get(canonical_band(self.bands[band]))
             if other is None:
-                raise ValueError(f'{path} is missing; each date needs {", ".join(self.bands)}.')
+                raise ValueError(
+                    f'{path} is missing; each date needs {", ".join(self.bands)}, '
+                    f'as {self._reference} has.'
+                )
             return folder / other
         return path
 
@@ -184,7 +209,7 @@ class FolderStore(SeasonalStore):
             try:
                 image = file.read(1, out_shape=size, resampling=Resampling.bilinear)
             except RasterioError as error:
-                raise ValueError(f'{path} is damaged: {error}') from error
+                raise ValueError(f'{path} is damaged: {_reason(error)}.') from None
         out[...] = _centre(image, self.shape)
 
 
@@ -199,12 +224,24 @@ def _open(path: Path) -> Any:
         # Not shared: each thread reads through a handle of its own.
         return rasterio.open(path, driver='GTiff', sharing=False)
     except RasterioError as error:
-        raise ValueError(f'{path} is no readable GeoTIFF: {error}') from error
+        raise ValueError(f'{path} is no readable GeoTIFF: {_reason(error)}.') from None
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, in one line; GDAL says it below what rasterio says."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return ' '.join(str(error).split()).rstrip('.')
 
 
 def _header(path: Path) -> dict[str, Any]:
     """What a file says of itself."""
     with rasterio.Env(**_GDAL), _open(path) as file:
+        if max(file.shape) > _LARGEST:
+            raise ValueError(
+                f'{path} has {file.height} x {file.width} pixels; '
+                f'at most {_LARGEST} x {_LARGEST} were expected.'
+            )
         return {**file.profile, 'shape': file.shape}
 
 

@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from affine import Affine
 from numpy.typing import DTypeLike, NDArray
+from pyarrow.lib import ArrowException
 from shapely.geometry.base import BaseGeometry
 
-from .base import SeasonalStore, SeasonalWriter, footprint
+from .base import DTYPES, SeasonalStore, SeasonalWriter, footprint
 
 FORMAT = 'torchgeo_caco.PackedStore'
 VERSION = 1
@@ -21,6 +22,36 @@ VERSION = 1
 
 def _shard_path(root: Path, shard: int) -> Path:
     return root / f'images-{shard:05}.npy'
+
+
+def _line(error: Exception) -> str:
+    """What an exception says, as the end of a sentence."""
+    return ' '.join(str(error).split())[:300].rstrip('.') or type(error).__name__
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    """Read ``meta.json``, and see that it says what it should."""
+    try:
+        meta: dict[str, Any] = json.loads(path.read_text())
+        found = meta['format'], meta['version']
+        if found == (FORMAT, VERSION):
+            sound = (
+                all(isinstance(band, str) for band in meta['bands'])
+                and np.dtype(meta['dtype']).name in DTYPES
+                and len(meta['shape']) == 2
+                and all(isinstance(n, int) and n > 0 for n in meta['shape'] + meta['shards'])
+                and isinstance(meta['nodata'], int | float | None)
+                and meta['scale'] in (None, '0-255', 'reflectance')
+            )
+            if not sound or not meta['bands'] or not meta['shards']:
+                raise ValueError('an entry is not as expected')
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f'{path} is no {FORMAT} description: {_line(error)}.') from None
+    if found != (FORMAT, VERSION):
+        raise ValueError(
+            f'{path} is {found[0]} version {found[1]}; {FORMAT} version {VERSION} was expected.'
+        )
+    return meta
 
 
 class PackedStore(SeasonalStore):
@@ -44,42 +75,45 @@ class PackedStore(SeasonalStore):
         path = self.root / 'meta.json'
         if not path.is_file():
             raise FileNotFoundError(f'{path} is missing: {root} is no (finished) packed store.')
-        try:
-            meta: dict[str, Any] = json.loads(path.read_text())
-            known = (meta['format'], meta['version']) == (FORMAT, VERSION)
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f'{path} is no {FORMAT} description: {error!r}.') from error
-        if not known:
-            raise ValueError(
-                f'{path} is {meta["format"]} version {meta["version"]}; '
-                f'{FORMAT} version {VERSION} was expected.'
-            )
-        self.bands, self.dtype = tuple(meta['bands']), np.dtype(meta['dtype'])
-        self.shape = (int(meta['shape'][0]), int(meta['shape'][1]))
-        self.nodata, self.scale = meta['nodata'], meta['scale']
-        self._sizes: list[int] = meta['shards']
+        self._take(_read_meta(path))
         self._maps: dict[int, NDArray[Any]] = {}
-
         path = self.root / 'index.parquet'
         if not path.is_file():
             raise FileNotFoundError(f'{path} is missing; it says which image is where.')
+        self._index(path)
+
+    def _take(self, meta: dict[str, Any]) -> None:
+        self.bands, self.dtype = tuple(meta['bands']), np.dtype(meta['dtype'])
+        self.shape = (meta['shape'][0], meta['shape'][1])
+        self.nodata, self.scale = meta['nodata'], meta['scale']
+        self._sizes: list[int] = meta['shards']
+
+    def _index(self, path: Path) -> None:
+        """Read the index, and see that it agrees with itself."""
         try:
             table = pq.read_table(path, columns=['location', 'date', 'shard', 'row'])
-        except (ValueError, OSError) as error:
-            raise ValueError(f'{path} is no readable index: {error}') from error
-        encoded = table['location'].combine_chunks().dictionary_encode()
-        codes = encoded.indices.to_numpy()
-        self.names = tuple(encoded.dictionary.to_pylist())
+            encoded = table['location'].combine_chunks().dictionary_encode()
+            codes = encoded.indices.to_numpy()
+            self.names = tuple(str(name) for name in encoded.dictionary.to_pylist())
+            self._dates = table['date'].to_numpy().astype('datetime64[D]')
+            self._shard = table['shard'].to_numpy().astype(np.int64, casting='safe')
+            self._row = table['row'].to_numpy().astype(np.int64, casting='safe')
+        except (ValueError, OSError, TypeError, ArrowException) as error:
+            raise ValueError(f'{path} is no readable index: {_line(error)}.') from None
         self._counts = np.bincount(codes, minlength=len(self.names)).astype(np.int64)
         self._starts = np.cumsum(self._counts) - self._counts
-        self._dates = table['date'].to_numpy().astype('datetime64[D]')
-        self._shard, self._row = table['shard'].to_numpy(), table['row'].to_numpy()
         later = (np.diff(codes) == 1) | (self._dates[1:] >= self._dates[:-1])
         if len(codes) != sum(self._sizes) or (np.diff(codes) < 0).any() or not later.all():
             raise ValueError(
                 f'{path} must have {sum(self._sizes)} rows (it has {len(codes)}), '
                 'sorted by location and date.'
             )
+        # Each image once: a wrong position would silently give another place's image.
+        first = np.cumsum(self._sizes) - self._sizes
+        inside = (self._shard >= 0) & (self._shard < len(first)) & (self._row >= 0)
+        places = first[self._shard * inside] + self._row
+        if not inside.all() or not np.array_equal(np.sort(places), np.arange(len(places))):
+            raise ValueError(f'{path} does not name each of {len(places)} images once.')
 
     def __reduce__(self) -> tuple[type['PackedStore'], tuple[Path]]:
         """Pickle the path alone."""
@@ -96,7 +130,12 @@ class PackedStore(SeasonalStore):
         return self._dates[start : start + self._counts[location]]
 
     def _footprints(self) -> Sequence[BaseGeometry | None]:
-        rows = gpd.read_parquet(self.root / 'index.parquet', columns=['geometry'])
+        path = self.root / 'index.parquet'
+        try:
+            rows = gpd.read_parquet(path, columns=['geometry'])
+        except Exception as error:
+            # What is damaged may be geometries, coordinate systems or the file itself.
+            raise ValueError(f'{path} has no readable geometries: {_line(error)}.') from None
         return rows.geometry.iloc[self._starts].tolist()
 
     def _map(self, shard: int) -> NDArray[Any]:
@@ -106,8 +145,9 @@ class PackedStore(SeasonalStore):
             expected = (self._sizes[shard], len(self.bands), *self.shape)
             try:
                 array = np.load(path, mmap_mode='r')
-            except (OSError, ValueError) as error:
-                raise ValueError(f'{path} cannot be read as an array: {error}') from error
+            except Exception as error:
+                # The header is Python: damaged ones fail in many ways.
+                raise ValueError(f'{path} cannot be read as an array: {_line(error)}.') from None
             if array.shape != expected or array.dtype != self.dtype:
                 raise ValueError(
                     f'{path} holds {array.dtype} of shape {array.shape}; '

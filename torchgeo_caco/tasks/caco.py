@@ -30,6 +30,7 @@ from ..distributed import (
 from ..losses import change_aware_logits, info_nce
 from ..losses.change_aware import LongTermNegatives, MaskOwn, QueueNegatives
 from ..memory import MemoryBank
+from ..reading import check_shapes
 from ..transforms import SeasonalViews, artificial_augmentation, moco_view, normalised_crop
 from ..transforms.views import statistics
 from .optim import build_optimizer
@@ -498,7 +499,16 @@ class CACoTask(MoCo):
         checkpoint['caco_momentum_step'] = self._due
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Match the estimates of a checkpoint to the locations at hand, by name."""
+        """Match the estimates of a checkpoint to the locations at hand, by name.
+
+        Args:
+            checkpoint: The checkpoint.
+
+        Raises:
+            ValueError: If its backbone, channels or queues are others.
+        """
+        path = getattr(self._trainer, 'ckpt_path', None) or 'the checkpoint'
+        check_shapes(checkpoint.get('hyper_parameters', {}), self.hparams, path)
         self._due = checkpoint.get('caco_momentum_step')
         saved = checkpoint.get('caco_locations', [])
         if not self.estimator.names:
