@@ -6,6 +6,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ..models import save_model_folder
+from ..models.describe import describe_run
 
 
 class ModelFolderExport(Callback):
@@ -16,10 +17,13 @@ class ModelFolderExport(Callback):
         if not trainer.is_global_zero or not hasattr(pl_module, 'backbone'):
             return
         data: Any = getattr(trainer, 'datamodule', None)
-        described = data.describe_input() if hasattr(data, 'describe_input') else {}
         task: Any = pl_module
-        described |= (
-            task.describe_normalisation() if hasattr(task, 'describe_normalisation') else {}
+        described, about = describe_run(
+            task.hparams,
+            data.describe_input() if hasattr(data, 'describe_input') else {},
+            len(getattr(data, 'location_names', ())),
+            trainer.current_epoch,
+            {k: float(v) for k, v in trainer.callback_metrics.items() if not k.endswith('_step')},
         )
         root = Path(trainer.default_root_dir) / 'model'
-        save_model_folder(task.backbone, task.hparams['model'], root, described)
+        save_model_folder(task.backbone, task.hparams['model'], root, described, about)
