@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -22,13 +23,6 @@ class Attack:
         return self.call
 
 
-class Poison:
-    """Overwrites an attribute of what it names when it is unpickled."""
-
-    def __reduce__(self):
-        return Attack, (None,), (None, {'call': None})
-
-
 @pytest.mark.parametrize('zipped', [True, False])
 @pytest.mark.parametrize(
     ('function', 'refused'),
@@ -37,8 +31,8 @@ class Poison:
 def test_nothing_runs(function, refused, zipped, tmp_path):
     victim, path = tmp_path / 'victim', tmp_path / 'bad.ckpt'
     argument = {
-        eval: f'open({str(victim)!r}, "w")',
-        exec: f'open({str(victim)!r}, "w")',
+        eval: f'open({str(victim)!r}, "w").close()',
+        exec: f'open({str(victim)!r}, "w").close()',
         subprocess.call: ['touch', str(victim)],
         Path.touch: victim,
     }.get(function, f'touch {victim}')
@@ -54,32 +48,55 @@ def test_nothing_runs(function, refused, zipped, tmp_path):
     assert victim.exists(), 'the attack itself does not work, the test shows nothing'
 
 
-def test_what_is_named_is_not_changed_for_later(foreign, tmp_path):
-    rebuild = torch._utils._rebuild_tensor_v2
-    before = dict(vars(rebuild)), rebuild.__defaults__
-
-    class Setter:
-        def __reduce__(self):
-            return (list, (), None, None, None)
-
-    # BUILD on the function itself: pickle sets attributes of whatever stands on its stack.
-    code = (
-        b'\x80\x02ctorch._utils\n_rebuild_tensor_v2\n'
-        b'N}X\x08\x00\x00\x00poisonedK\x01s\x86b.'
-    )  # fmt: skip
-    assert pickle.loads(code) is rebuild
-    assert rebuild.__dict__.pop('poisoned') == 1
-    path = tmp_path / 'poison.pth'
-    torch.save({'a': torch.ones(1), 'x': foreign.object()}, path)
-    import zipfile
-
+def with_pickle(code: bytes, path: Path) -> Path:
+    """A zipped checkpoint whose pickle is another."""
+    torch.save({'a': torch.ones(1)}, path)
     with zipfile.ZipFile(path) as archive:
         records = {name: archive.read(name) for name in archive.namelist()}
-    with zipfile.ZipFile(tmp_path / 'poisoned.pth', 'w', zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_STORED) as archive:
         for name, content in records.items():
             archive.writestr(name, code if name.endswith('data.pkl') else content)
-    read_checkpoint(tmp_path / 'poisoned.pth')
-    assert (dict(vars(rebuild)), rebuild.__defaults__) == before
+    return path
+
+
+def text(value: str) -> bytes:
+    return b'X' + len(value).to_bytes(4, 'little') + value.encode()
+
+
+#: Sets attributes of the function itself: a pickle can do so to whatever it names.
+POISON = b'ctorch._utils\n_rebuild_tensor_v2\nN}('
+POISONED = b'u\x86b'
+
+
+def test_what_is_named_is_not_changed_for_later(tmp_path):
+    rebuild = torch._utils._rebuild_tensor_v2
+    code = b'\x80\x02' + POISON + text('poisoned') + b'K\x01' + POISONED + b'.'
+    assert pickle.loads(code) is rebuild
+    assert rebuild.__dict__.pop('poisoned') == 1
+    read_checkpoint(with_pickle(code, tmp_path / 'a.pth'))
+    assert not vars(rebuild)
+
+
+@pytest.mark.filterwarnings('ignore:source code of class')
+def test_no_patch_file_is_written(tmp_path):
+    # torch.load writes a patch of a module whose source has changed, where the module says.
+    victim, rebuild = tmp_path / 'victim', torch._utils._rebuild_tensor_v2
+    names = text('__name__') + text(str(victim)) + text('dump_patches') + b'\x88'
+    what = POISON + names + POISONED + text('source.py') + text('another source')
+    code = b'\x80\x02(' + text('module') + what + b'tQ.'
+    head = [pickle.dumps(v, 2) for v in (0x1950A86A20F9469CFC6C, 1001, {'little_endian': True})]
+    path = tmp_path / 'old.pth'
+    path.write_bytes(b''.join([*head, code, pickle.dumps([], 2)]))
+    with pytest.raises(ValueError, match=r'old\.pth cannot be read as a checkpoint'):
+        read_checkpoint(path)
+    patch = Path(f'{victim}.patch')
+    assert not patch.exists()
+    try:
+        torch.load(path, weights_only=False)
+        assert patch.exists(), 'the attack itself does not work, the test shows nothing'
+    finally:
+        rebuild.__name__ = '_rebuild_tensor_v2'
+        vars(rebuild).clear()
 
 
 def test_values_beside_foreign_objects(foreign, tmp_path):

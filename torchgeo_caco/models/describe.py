@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torchvision.models._api import WeightsEnum
+
 from ..transforms.views import IMAGENET_MEAN, IMAGENET_STD, statistics
 from . import published
 
@@ -53,7 +55,12 @@ def describe_run(
 
 def describe_checkpoint(checkpoint: Any) -> Described:
     """Describe the encoder in a checkpoint of ours; nothing is known of others."""
-    if not isinstance(checkpoint, Mapping) or 'caco_locations' not in checkpoint:
+    if not isinstance(checkpoint, Mapping):
+        return {}, {}
+    named = checkpoint.get('hyper_parameters')
+    if isinstance(named, Mapping) and 'input' in named and 'about' in named:
+        return dict(named['input']), dict(named['about'])
+    if 'caco_locations' not in checkpoint:
         return {}, {}
     data: Mapping[str, Any] = next(
         (v for v in checkpoint.values() if isinstance(v, Mapping) and 'quantiles' in v), {}
@@ -92,6 +99,16 @@ def describe_file(path: Path) -> Described:
             'source': name,
         }
     return {}, {'source': name}
+
+
+def describe_weight(weight: WeightsEnum) -> Described:
+    """Describe the encoder of a weights enum, ours or TorchGeo's."""
+    known: Mapping[str, Any] = weight.meta
+    described = {key: known[key] for key in published.INPUT if key in known}
+    names = {'dataset': 'data', 'ssl_method': 'method', 'publication': 'paper', 'repo': 'repository'}
+    names |= {key: key for key in ('license', 'scores', 'epochs', 'note')}
+    about = {ours: known[theirs] for theirs, ours in names.items() if known.get(theirs)}
+    return described, {**about, 'source': str(weight)}
 
 
 def last_metrics(path: Path) -> dict[str, float]:

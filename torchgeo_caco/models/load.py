@@ -11,6 +11,7 @@ from torchgeo.models import get_weight
 from torchvision.models._api import WeightsEnum
 
 from .convert import Encoder, adapt_channels, first_convolution, read_encoder
+from .describe import describe_weight
 
 logger = logging.getLogger(__name__)
 
@@ -106,8 +107,8 @@ def _from_enum(weight: WeightsEnum) -> Encoder:
     name = str(weight.meta.get('model', ''))
     if not timm.is_model(name):
         raise ValueError(f'{weight} are not the weights of a timm model.')
-    described = {key: weight.meta[key] for key in ('bands',) if key in weight.meta}
-    return Encoder(name, _without_classifier(state, name), described, {'source': str(weight)})
+    described, about = describe_weight(weight)
+    return Encoder(name, _without_classifier(state, name), described, about)
 
 
 def _from_hub(name: str) -> Encoder:

@@ -9,7 +9,7 @@ from torchvision.models._api import Weights, WeightsEnum
 from ..transforms import PublishedInput
 from . import published
 from .convert import read_encoder
-from .download import fetch
+from .download import cached
 from .load import load_encoder
 
 _transforms = PublishedInput()
@@ -42,7 +42,7 @@ class CACoWeights(WeightsEnum):
         """Download the file if need be and read it.
 
         Args:
-            progress: Whether to show a progress bar.
+            progress: Always shown, on terminals.
             check_hash: Always done: with the SHA-256 recorded at the first download, for none is
                 published.
             weights_only: Always so: nothing in the file is executed.
@@ -56,8 +56,13 @@ class CACoWeights(WeightsEnum):
             ConnectionError: If the file is neither there nor to be had.
             ValueError: If it is not what was recorded, or not such a checkpoint.
         """
-        path = fetch(self.url, model_dir, file_name, progress)
-        return read_encoder(path, self.meta['model']).state
+        path = cached(self.url, model_dir, file_name)
+        try:
+            return read_encoder(path, self.meta['model']).state
+        except ValueError as error:
+            raise ValueError(
+                f'{error} Delete it and {path.name}.sha256 to download it again.'
+            ) from error
 
 
 class CACoResNet18_Weights(CACoWeights):

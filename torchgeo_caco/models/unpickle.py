@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 logger = logging.getLogger(__name__)
 
 #: What no checkpoint needs and an attack does: such a file is refused as a whole. The rest that is
-#: not known is inert anyway; this list only makes an attack visible.
+#: not known is inert anyway; this list only makes an attack visible. 'commands' is how Python 2's
+#: pickles, and torch.save, write subprocess.
 FORBIDDEN_MODULES = (
-    'bdb', 'code', 'codeop', 'commands', 'ctypes', 'importlib', 'marshal', 'nt', 'os', 'pdb',
-    'pickle', 'pip', 'posix', 'pty', 'runpy', 'shutil', 'socket', 'subprocess', 'sys', 'timeit',
-    'webbrowser',
+    'bdb', 'codeop', 'commands', 'ctypes', 'importlib', 'marshal', 'nt', 'os', 'pdb', 'pickle',
+    'pip', 'posix', 'pty', 'runpy', 'shutil', 'socket', 'subprocess', 'sys', 'timeit', 'webbrowser',
 )  # fmt: skip
 FORBIDDEN_BUILTINS = (
     'breakpoint', 'compile', 'eval', 'exec', 'execfile', 'globals', 'input', 'open', '__import__',
@@ -103,26 +103,32 @@ class _Inert:
         return self
 
 
+class _Function:
+    """A function that a pickle can call, but not set attributes of."""
+
+    __slots__ = ('_function',)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any) -> Any:
+        return self._function(*args)
+
+    def __setstate__(self, state: Any) -> None:
+        """Nothing is taken over."""
+
+
 def _allowed(module: str, name: str) -> Any:
-    """What a name stands for, None if it is not read.
-
-    Functions are wrapped anew for each file, because a pickle can set attributes of what it names.
-    """
-
-    def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *args: function(*args)
-
+    """What a name stands for, None if it is not read; torch itself sees to storages."""
     match module, name:
         case 'collections', 'OrderedDict':
             return OrderedDict
         case 'torch._utils', '_rebuild_tensor' | '_rebuild_tensor_v2' | '_rebuild_parameter':
-            return wrap(getattr(torch._utils, name))
+            return _Function(getattr(torch._utils, name))
         case 'torch', 'Size':
             return torch.Size
-        case 'torch', _ if isinstance(getattr(torch, name, None), torch.dtype):
-            return getattr(torch, name)
-        case 'torch' | 'torch.storage', _ if name.endswith('Storage'):
-            return getattr(torch, name, None) or getattr(torch.storage, name, None)
+        case 'torch', _ if isinstance(vars(torch).get(name), torch.dtype):
+            return vars(torch)[name]
     return None
 
 
