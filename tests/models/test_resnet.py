@@ -1,6 +1,8 @@
 """The published weights as TorchGeo's own are found and used."""
 
 import re
+import runpy
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from torchgeo_caco.models import (
     CACoResNet50_Weights,
     caco_resnet18,
     caco_resnet50,
+    load_encoder,
 )
 from torchgeo_caco.transforms import PublishedInput
 
@@ -80,7 +83,7 @@ def test_known_to_torchgeo(build, weights):
     assert all(get_weight(str(weight)) is weight for weight in weights)
     assert getattr(torchgeo.models, name) is build
     assert getattr(torchgeo.models, weights.__name__) is weights
-    model = get_model(name, in_chans=4, num_classes=7)
+    model = get_model(name, in_chans=4, num_classes=7).eval()
     assert model(torch.rand(1, 4, 32, 32)).shape == (1, 7)
 
 
@@ -99,8 +102,6 @@ def test_models(foreign, cache):
     assert [f.shape[1] for f in features(images)] == [64, 128]
     assert torch.equal(features.conv1.weight, original.conv1.weight)
     with pytest.raises(ValueError, match='those of a resnet18, but the model is a resnet50'):
-        from torchgeo_caco.models import load_encoder
-
         load_encoder(timm.create_model('resnet50'), weight)
 
 
@@ -139,10 +140,16 @@ def test_wrong_input():
 
 
 def test_torch_hub(cache):
-    root = str(Path(__file__).parents[2])
-    assert {'caco_resnet18', 'caco_resnet50'} <= set(torch.hub.list(root, source='local'))
+    root = Path(__file__).parents[2]
     model = torch.hub.load(
-        root, 'caco_resnet18', source='local', weights='SENTINEL2_RGB_CACO_100K', num_classes=0
+        str(root), 'caco_resnet18', source='local', weights='SENTINEL2_RGB_CACO_100K', num_classes=0
     )
     same = caco_resnet18('SENTINEL2_RGB_CACO_100K', num_classes=0).state_dict()
     assert all(torch.equal(value, same[key]) for key, value in model.state_dict().items())
+    # Whoever lacks a package is told so, all at once.
+    setup = ConfigParser()
+    setup.read(root / 'setup.cfg')
+    lines = setup['options']['install_requires'].splitlines()
+    needed = {re.split(r'[\[>]', line)[0] for line in lines if line and line[0] != '#'}
+    told = runpy.run_path(str(root / 'hubconf.py'))['dependencies']
+    assert set(told) == needed - {'scikit-learn'} | {'sklearn'}

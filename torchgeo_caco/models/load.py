@@ -103,10 +103,10 @@ def _pick(bands: Sequence[str] | None, wanted: int) -> list[int] | None:
 
 
 def _from_enum(weight: WeightsEnum) -> Encoder:
-    state = weight.get_state_dict(progress=True, check_hash=True, weights_only=True)
     name = str(weight.meta.get('model', ''))
     if not timm.is_model(name):
         raise ValueError(f'{weight} are not the weights of a timm model.')
+    state = weight.get_state_dict(progress=True, check_hash=True, weights_only=True)
     described, about = describe_weight(weight)
     return Encoder(name, _without_classifier(state, name), described, about)
 
