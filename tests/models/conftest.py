@@ -147,3 +147,16 @@ def foreign() -> SimpleNamespace:
         layouts=LAYOUTS, original=make_original, sequential=sequential, keys=KEYS,
         object=foreign_object, save=save_foreign,
     )  # fmt: skip
+
+
+@pytest.fixture(scope='session')
+def documented() -> Callable[[str], dict[str, list[str]]]:
+    """What reads a table of docs/weights.md: cells by the first of each row."""
+    text = (Path(__file__).parents[2] / 'docs' / 'weights.md').read_text(encoding='utf-8')
+
+    def table(name: str) -> dict[str, list[str]]:
+        lines = text.split(f'<!-- table: {name} -->\n', 1)[1].split('\n\n', 1)[0].splitlines()
+        rows = [[cell.strip() for cell in line.strip('|').split('|')] for line in lines]
+        return {first: cells for first, *cells in rows[2:]}
+
+    return table

@@ -51,14 +51,19 @@ def save_model_folder(
         **statistics,
     }
     save_for_hf(model, str(root), model_config=settings, safe_serialization=True)
-    card = _card(architecture, described, about, name or f'local-dir:{root.name}')
+    card = _card(architecture, described, about, name or f'local-dir:{root.name}', model)
     (root / 'README.md').write_text(card, encoding='utf-8')
     return root
 
 
 def _card(
-    architecture: str, described: Mapping[str, Any], about: Mapping[str, Any], name: str
+    architecture: str,
+    described: Mapping[str, Any],
+    about: Mapping[str, Any],
+    name: str,
+    model: nn.Module,
 ) -> str:
+    channels = next((p.shape[1] for p in model.parameters() if p.ndim == 4), 3)
     return '\n'.join(
         [
             '---',
@@ -76,7 +81,7 @@ def _card(
             '## Use',
             '',
             '```python',
-            *_example(described, name),
+            *_example(described, name, channels),
             '```',
             '',
         ]
@@ -96,12 +101,11 @@ def _list(values: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _example(described: Mapping[str, Any], name: str) -> list[str]:
+def _example(described: Mapping[str, Any], name: str, channels: int) -> list[str]:
     """Lines of Python that run."""
     quantiles, mean, std = (described.get(key) for key in ('quantiles', 'mean', 'std'))
     lines = ['import timm', 'import torch', '']
     lines.append(f"model = timm.create_model('{name}', pretrained=True, num_classes=0).eval()")
-    channels = len(quantiles or mean or described.get('bands') or (0, 0, 0))
     lines.append(f'image = torch.zeros(1, {channels}, 224, 224)  # yours, in the units above')
     if quantiles:
         low, high = zip(*quantiles, strict=True)
