@@ -20,7 +20,9 @@ pytestmark = pytest.mark.filterwarnings('ignore:MoCo v')
 
 @pytest.mark.parametrize('name', ['resnet18', 'resnet50'])
 @pytest.mark.parametrize('layout', LAYOUTS)
-def test_same_features(foreign, layout, name, tmp_path):
+def test_same_features(foreign, documented, layout, name, tmp_path):
+    said = documented('sources')[layout][('resnet18', 'resnet50').index(name)]
+    assert said == 'yes'
     original = foreign.original(name)
     file_name, write = foreign.layouts[layout]
     path = tmp_path / file_name.format(name)
@@ -34,8 +36,8 @@ def test_same_features(foreign, layout, name, tmp_path):
         torch.testing.assert_close(model(images), original(images), rtol=1e-6, atol=1e-6)
 
 
-def test_all_layouts_are_tested(foreign):
-    assert set(LAYOUTS) == set(foreign.layouts)
+def test_all_layouts_are_tested(foreign, documented):
+    assert set(LAYOUTS) == set(foreign.layouts) == set(documented('sources'))
 
 
 def test_what_is_known_of_published_files(foreign, tmp_path):

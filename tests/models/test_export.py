@@ -36,6 +36,17 @@ def folder(encoder, tmp_path_factory):
     return export_encoder(encoder, tmp_path_factory.mktemp('models') / 'folder', 64)
 
 
+#: The suffixes that are tested below, and the line of the table that speaks of each.
+FORMS = {
+    suffix: f'`{suffix}`' if suffix else 'a folder'
+    for suffix in ('', '.pth', '.safetensors', '.ckpt', '.ts', '.pt2', '.onnx')
+}
+
+
+def test_the_table_of_forms(documented):
+    assert list(documented('forms')) == list(FORMS.values())
+
+
 def features(encoder, images):
     with torch.no_grad():
         return encoder.build()(images)
