@@ -76,9 +76,7 @@ def test_continued_pretraining(tiny, tmp_path, monkeypatch):
     encoder = timm.create_model('resnet18', num_classes=0)
     published = nn.Sequential(*list(encoder.children())[:8])
     (tmp_path / 'checkpoints').mkdir()
-    torch.save(
-        published.state_dict(), tmp_path / 'checkpoints' / 'resnet18_caco_geo_1m_200.pth'
-    )
+    torch.save(published.state_dict(), tmp_path / 'checkpoints' / 'resnet18_caco_geo_1m_200.pth')
     # Nothing is learned, so that the run ends with what it began with.
     still = ('--model.model', 'resnet18', '--model.size', '32', '--model.lr', '0')
     fit('caco_continue', tiny, tmp_path / 'run', *still, '--trainer.max_epochs', '1')

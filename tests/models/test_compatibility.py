@@ -135,7 +135,6 @@ def test_row(reader, forms, documented, monkeypatch):
         }
         assert len(found) == 1
         cells.append(found.pop())
-    print('ROW', reader, cells)
     assert documented('readers')[reader] == cells
 
 
@@ -181,9 +180,9 @@ def test_what_torchgeo_refuses_and_the_way_round(forms, monkeypatch):
     monkeypatch.setattr('torch.hub._hub_dir', forms['hub'])
     with pytest.raises(KeyError, match='Wrong encoder name `local-dir:'):
         SemanticSegmentation('unet', f'local-dir:{forms["folder"]}', True, num_classes=3)
-    with pytest.raises(RuntimeError, match='size mismatch for conv1.weight'):
+    with pytest.raises(RuntimeError, match=r'size mismatch for conv1\.weight'):
         SemanticSegmentation('unet', 'resnet18', NAME, 13, num_classes=3)
-    with pytest.raises(RuntimeError, match='size mismatch for conv1.weight'):
+    with pytest.raises(RuntimeError, match=r'size mismatch for conv1\.weight'):
         ChangeDetection('unet', 'resnet18', NAME)
     # A plain state dict by its path is none of the forms that TorchGeo reads.
     with pytest.raises(KeyError, match='hyper_parameters'):

@@ -82,7 +82,7 @@ def test_several_encoders(foreign, tmp_path):
         read_encoder(tmp_path / 'two.pth')
     chosen = read_encoder(tmp_path / 'two.pth', prefix='b.').state
     assert torch.equal(chosen['conv1.weight'], second['conv1.weight'])
-    with pytest.raises(ValueError, match="after the prefix 'c.'"):
+    with pytest.raises(ValueError, match=r"after the prefix 'c\.'"):
         read_encoder(tmp_path / 'two.pth', prefix='c.')
 
 

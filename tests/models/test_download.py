@@ -83,7 +83,7 @@ def test_a_truncated_file_on_the_server(cut, data, cache, monkeypatch):
 def test_other_weights_under_this_name(foreign, cache):
     cache.mkdir()
     torch.save(foreign.original('resnet50').state_dict(), cache / NAME)
-    with pytest.raises(ValueError, match='holds no encoder .* expected the weights of a resnet18'):
+    with pytest.raises(ValueError, match=r'holds no encoder .* expected the weights of a resnet18'):
         WEIGHTS.get_state_dict()
 
 

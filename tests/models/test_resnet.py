@@ -64,6 +64,17 @@ def test_what_is_known(weight):
     assert all(0 < score < 100 for score in meta['scores'].values())
 
 
+def test_the_table_of_names(documented):
+    rows = documented('published')
+    assert {name.strip('`') for name in rows} == {weight.name for weight in CACoResNet18_Weights}
+    assert sum(bool(cells[0]) for cells in rows.values()) == len(CACoResNet50_Weights)
+    for name, (other, _, images, epochs) in rows.items():
+        weight = CACoResNet18_Weights[name.strip('`')]
+        assert weight.meta['epochs'] == int(epochs)
+        assert f': {images.replace(",", "")} Sentinel-2 images' in weight.meta['dataset']
+        assert not other or CACoResNet50_Weights[other.strip('`')].meta['epochs'] == int(epochs)
+
+
 def test_scores():
     caco = CACoResNet18_Weights.SENTINEL2_RGB_CACO_100K.meta['scores']
     assert caco['EuroSAT, linear, accuracy %'] == 93.08

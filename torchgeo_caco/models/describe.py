@@ -105,7 +105,12 @@ def describe_weight(weight: WeightsEnum) -> Described:
     """Describe the encoder of a weights enum, ours or TorchGeo's."""
     known: Mapping[str, Any] = weight.meta
     described = {key: known[key] for key in published.INPUT if key in known}
-    names = {'dataset': 'data', 'ssl_method': 'method', 'publication': 'paper', 'repo': 'repository'}
+    names = {
+        'dataset': 'data',
+        'ssl_method': 'method',
+        'publication': 'paper',
+        'repo': 'repository',
+    }
     names |= {key: key for key in ('license', 'scores', 'epochs', 'note')}
     about = {ours: known[theirs] for theirs, ours in names.items() if known.get(theirs)}
     return described, {**about, 'source': str(weight)}
