@@ -51,7 +51,7 @@ def forms(foreign, tmp_path_factory) -> dict[str, Any]:
 def _create(**kwargs: Any) -> Build:
     def build(name: str, weights: Any, channels: int) -> tuple[nn.Module, tuple[int, ...]]:
         model = timm.create_model(name, pretrained=weights, in_chans=channels, **kwargs)
-        return model, (2, channels, 64, 64)
+        return model, (1, channels, 32, 32)
 
     return build
 
@@ -59,7 +59,7 @@ def _create(**kwargs: Any) -> Build:
 def _image_task(task: Any, **kwargs: Any) -> Build:
     def build(name: str, weights: Any, channels: int) -> tuple[nn.Module, tuple[int, ...]]:
         module = task(model=name, weights=weights, in_channels=channels, **kwargs)
-        return getattr(module, 'model', module), (2, channels, 64, 64)
+        return getattr(module, 'model', module), (1, channels, 32, 32)
 
     return build
 
@@ -67,7 +67,7 @@ def _image_task(task: Any, **kwargs: Any) -> Build:
 def _segmentation(model: Any) -> Build:
     def build(name: str, weights: Any, channels: int) -> tuple[nn.Module, tuple[int, ...]]:
         task = SemanticSegmentation(model, name, weights, channels, num_classes=3)
-        return task.model, (2, channels, 64, 64)
+        return task.model, (1, channels, 32, 32)
 
     return build
 
@@ -75,8 +75,8 @@ def _segmentation(model: Any) -> Build:
 def _change(model: Any) -> Build:
     def build(name: str, weights: Any, channels: int) -> tuple[nn.Module, tuple[int, ...]]:
         task = ChangeDetection(model, name, weights, channels)
-        pair = (2, 2, channels, 64, 64)
-        return task.model, pair if model.startswith('fcsiam') else (2, 2 * channels, 64, 64)
+        pair = (1, 2, channels, 32, 32)
+        return task.model, pair if model.startswith('fcsiam') else (1, 2 * channels, 32, 32)
 
     return build
 
@@ -147,7 +147,7 @@ def test_row_of_our_task(forms, documented, monkeypatch):
 
     def build(name: str, weights: Any, channels: int) -> tuple[nn.Module, tuple[int, ...]]:
         task = CACoTask(name, weights, channels, memory_bank_size=16)
-        return task.backbone, (2, channels, 64, 64)
+        return task.backbone, (1, channels, 32, 32)
 
     cells = []
     for several in (('folder',), ('checkpoint', 'name')):
