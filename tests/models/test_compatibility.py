@@ -18,6 +18,8 @@ pytestmark = [
     # that it leaves the first layer as it is made when channels differ.
     pytest.mark.filterwarnings("ignore:For 'tu-'"),
     pytest.mark.filterwarnings('ignore:input channels'),
+    # dpt is made for vision transformers.
+    pytest.mark.filterwarnings('ignore:Encoder does not have prefix tokens'),
 ]
 
 NAME = 'CACoResNet18_Weights.SENTINEL2_RGB_CACO_1M'

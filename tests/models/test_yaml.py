@@ -24,6 +24,7 @@ TASKS = {
 pytestmark = [
     # Lightning's command line uses an older call of jsonargparse.
     pytest.mark.filterwarnings('ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning'),
+    pytest.mark.filterwarnings('ignore:LightningCLI.s args parameter'),
     pytest.mark.filterwarnings('ignore:MoCo v'),
     pytest.mark.filterwarnings('ignore:SimCLR v'),
     pytest.mark.filterwarnings('ignore:.*litlogger.*'),
@@ -86,7 +87,10 @@ else:
 def test_naming_any_class_of_ours_imports_us(hub, tmp_path):
     trainer = {'accelerator': 'cpu', 'default_root_dir': str(tmp_path)}
     plain = write('Classification', tmp_path / 'plain.yaml', {**trainer, 'logger': False})
-    logger = {'class_path': 'torchgeo_caco.loggers.MetricsLogger'}
+    logger = {
+        'class_path': 'torchgeo_caco.loggers.MetricsLogger',
+        'init_args': {'save_dir': str(tmp_path)},
+    }
     ours = write('Classification', tmp_path / 'ours.yaml', {**trainer, 'logger': logger})
     arguments = [sys.executable, '-c', SCRIPT, str(plain), str(ours), str(hub)]
     done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path)
