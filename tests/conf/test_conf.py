@@ -14,6 +14,8 @@ CONF = Path(__file__).parents[2] / 'conf'
 pytestmark = [
     # Lightning's command line uses an older call of jsonargparse.
     pytest.mark.filterwarnings('ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning'),
+    # It remarks on pytest's own arguments, where the tests run in one process.
+    pytest.mark.filterwarnings('ignore:LightningCLI.s args parameter'),
     pytest.mark.filterwarnings('ignore:The .*dataloader.* does not have many workers'),
     pytest.mark.filterwarnings('ignore:The number of training batches'),
     pytest.mark.filterwarnings('ignore:.*litlogger.*'),

@@ -54,7 +54,7 @@ def test_in_every_task(task, foreign, hub, tmp_path, monkeypatch):
     path = write(task, tmp_path / 'a.yaml', {'accelerator': 'cpu'})
     cli = LightningCLI(
         BaseTask, BaseDataModule, run=False, subclass_mode_model=True, subclass_mode_data=True,
-        save_config_callback=None, args=['--config', str(path)],
+        save_config_callback=None, seed_everything_default=0, args=['--config', str(path)],
     )  # fmt: skip
     original = foreign.original('resnet18').layer3[0].conv2.weight
     values = [v for k, v in cli.model.state_dict().items() if k.endswith('layer3.0.conv2.weight')]
