@@ -110,12 +110,24 @@ def test_a_model_with_classes_keeps_its_classifier(original, sources):
     assert torch.equal(model.fc.weight, before)
 
 
-def test_hugging_face(original, sources, monkeypatch):
-    made = timm.create_model(sources['local-dir'], pretrained=True)
-    monkeypatch.setattr('torchgeo_caco.models.load.timm.create_model', lambda *a, **k: made)
-    encoder = find_encoder('hf-hub:org/name')
-    assert encoder.architecture == 'resnet18'
-    assert torch.equal(encoder.state['conv1.weight'], original.conv1.weight)
+def test_hugging_face(original, tmp_path, monkeypatch):
+    model = timm.create_model('resnet18', num_classes=0)
+    model.load_state_dict(original.state_dict())
+    folder = save_model_folder(model, 'resnet18', tmp_path / 'snapshot', {'bands': ['B4']})
+    asked = []
+
+    def download(repository, revision, allow_patterns):
+        asked.append((repository, revision))
+        assert allow_patterns == ['config.json', 'model.safetensors']
+        return str(folder)
+
+    monkeypatch.setattr('torchgeo_caco.models.load.snapshot_download', download)
+    for name in ('hf-hub:org/name', 'hf-hub:org/name@v2'):
+        encoder = find_encoder(name)
+        assert encoder.architecture == 'resnet18'
+        assert encoder.described == {'bands': ['B4']}
+        assert torch.equal(encoder.state['conv1.weight'], original.conv1.weight)
+    assert asked == [('org/name', None), ('org/name', 'v2')]
 
 
 def test_wrong_weights(sources, tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
+from huggingface_hub import snapshot_download
 from torch import Tensor, nn
 from torchgeo.models import get_weight
 from torchvision.models._api import WeightsEnum
@@ -112,9 +113,11 @@ def _from_enum(weight: WeightsEnum) -> Encoder:
 
 
 def _from_hub(name: str) -> Encoder:
-    model: Any = timm.create_model(name, pretrained=True, num_classes=0)
-    architecture = str(model.pretrained_cfg['architecture'])
-    return Encoder(architecture, model.state_dict(), {}, {'source': name})
+    repository, _, revision = name.removeprefix('hf-hub:').partition('@')
+    files = ['config.json', 'model.safetensors']
+    return read_encoder(
+        snapshot_download(repository, revision=revision or None, allow_patterns=files)
+    )
 
 
 def _without_classifier(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
