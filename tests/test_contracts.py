@@ -9,6 +9,8 @@ from lightning.pytorch import Trainer
 from torchgeo.tasks import ChangeDetection, Classification, Regression, SemanticSegmentation
 
 from torchgeo_caco import CACoTask, SeasonalTemporalDataModule
+from torchgeo_caco.cli import main
+from torchgeo_caco.models import read_encoder
 
 pytestmark = [
     pytest.mark.filterwarnings('ignore:The .*dataloader.* does not have many workers'),
@@ -81,6 +83,18 @@ def test_model_folder(run):
     assert same(segmentation.model.encoder, run, 'model.')
     change = ChangeDetection(model='fcsiamdiff', backbone=f'tu-{name}', weights=True)
     assert same(change.model.encoder, run, 'model.')
+
+
+def test_exported_checkpoint_is_the_runs_model_folder(run, tmp_path):
+    checkpoint = str(run / 'checkpoints' / 'last.ckpt')
+    assert main(['export', checkpoint, str(tmp_path / 'm'), '--size', '64']) == 0
+    exported, written = read_encoder(tmp_path / 'm'), read_encoder(run / 'model')
+    assert exported.described == written.described
+    assert exported.about['method'] == 'CACo'
+    assert exported.about['data'] == 'satellite time series of 12 places'
+    assert exported.about['settings'] == written.about['settings']
+    assert exported.about['scores']['train_loss'] > 0
+    assert all(torch.equal(exported.state[k], v) for k, v in backbone(run).items())
 
 
 def test_wrong_arguments(tiny, tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from torch import nn
 from torchgeo.main import main
 
 from ..ranks import run_ranks
@@ -16,6 +17,8 @@ CONF = Path(__file__).parents[2] / 'conf'
 pytestmark = [
     # Lightning's command line uses an older call of jsonargparse.
     pytest.mark.filterwarnings('ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning'),
+    # It remarks on pytest's own arguments, where the tests run in one process.
+    pytest.mark.filterwarnings('ignore:LightningCLI.s args parameter'),
     pytest.mark.filterwarnings('ignore:The .*dataloader.* does not have many workers'),
     pytest.mark.filterwarnings('ignore:The number of training batches'),
     pytest.mark.filterwarnings('ignore:.*litlogger.*'),
@@ -52,7 +55,9 @@ def rows(out: Path) -> list[dict[str, str]]:
 NAMES = sorted(path.stem for path in CONF.glob('*.yaml'))
 
 
-@pytest.mark.parametrize('name', [n for n in NAMES if not n.startswith('moco')])
+@pytest.mark.parametrize(
+    'name', [n for n in NAMES if not n.startswith('moco') and n != 'caco_continue']
+)
 def test_ours(name, tiny, tmp_path):
     fit(name, tiny, tmp_path, '--model.size', '32')
     losses = [float(row['train_loss']) for row in rows(tmp_path) if row['train_loss']]
@@ -77,9 +82,24 @@ def test_torchgeos(name, tiny, tmp_path):
     assert (tmp_path / 'checkpoints' / 'last.ckpt').is_file()
 
 
+def test_continued_pretraining(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr('torch.hub._hub_dir', str(tmp_path))
+    encoder = timm.create_model('resnet18', num_classes=0)
+    published = nn.Sequential(*list(encoder.children())[:8])
+    (tmp_path / 'checkpoints').mkdir()
+    torch.save(published.state_dict(), tmp_path / 'checkpoints' / 'resnet18_caco_geo_1m_200.pth')
+    # Nothing is learned, so that the run ends with what it began with.
+    still = ('--model.model', 'resnet18', '--model.size', '32', '--model.lr', '0')
+    fit('caco_continue', tiny, tmp_path / 'run', *still, '--trainer.max_epochs', '1')
+    checkpoint = torch.load(tmp_path / 'run' / 'checkpoints' / 'last.ckpt', weights_only=True)
+    for name, value in encoder.named_parameters():
+        for copy in ('backbone', 'backbone_momentum'):
+            torch.testing.assert_close(checkpoint['state_dict'][f'{copy}.{name}'], value)
+
+
 def test_all_are_tested():
     assert {'demo', 'simulated', 'caco', 'caco_resnet50', 'caco_1m', 'seco', 'teco'} <= set(NAMES)
-    assert {'moco', 'moco_tp'} <= set(NAMES)
+    assert {'moco', 'moco_tp', 'caco_continue'} <= set(NAMES)
 
 
 def test_a_resumed_run_keeps_estimates_and_metrics(tiny, tmp_path):

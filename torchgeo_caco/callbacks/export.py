@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from safetensors import SafetensorError
 
 from ..models import save_model_folder
+from ..models.describe import describe_run
 
 logger = logging.getLogger(__name__)
 
@@ -20,14 +21,17 @@ class ModelFolderExport(Callback):
         if not trainer.is_global_zero or not hasattr(pl_module, 'backbone'):
             return
         data: Any = getattr(trainer, 'datamodule', None)
-        described = data.describe_input() if hasattr(data, 'describe_input') else {}
         task: Any = pl_module
-        described |= (
-            task.describe_normalisation() if hasattr(task, 'describe_normalisation') else {}
+        described, about = describe_run(
+            task.hparams,
+            data.describe_input() if hasattr(data, 'describe_input') else {},
+            len(getattr(data, 'location_names', ())),
+            trainer.current_epoch,
+            {k: float(v) for k, v in trainer.callback_metrics.items() if not k.endswith('_step')},
         )
         root = Path(trainer.default_root_dir) / 'model'
         try:
-            save_model_folder(task.backbone, task.hparams['model'], root, described)
+            save_model_folder(task.backbone, task.hparams['model'], root, described, about)
         except (OSError, SafetensorError) as error:
             # Half a file must not be taken for a whole one.
             (root / 'model.safetensors').unlink(missing_ok=True)

@@ -10,9 +10,17 @@ import torch
 from timm.models._hub import save_for_hf
 from torch import nn
 
+#: What timm notes of its own weights of an architecture; they are not in the folder.
+FOREIGN = ('tag', 'license', 'origin_url', 'paper_ids', 'notes', 'url', 'hf_hub_id', 'crop_pct')
+
 
 def save_model_folder(
-    backbone: nn.Module, architecture: str, root: str | Path, described: Mapping[str, Any]
+    backbone: nn.Module,
+    architecture: str,
+    root: str | Path,
+    described: Mapping[str, Any],
+    about: Mapping[str, Any] | None = None,
+    name: str | None = None,
 ) -> Path:
     """Write a backbone so that ``timm.create_model('local-dir:ROOT', pretrained=True)`` loads it.
 
@@ -21,44 +29,95 @@ def save_model_folder(
         architecture: Its timm name.
         root: Folder to write.
         described: What the input is: ``bands``, ``scale``, ``quantiles``, ``mean``, ``std``...
+        about: How it was made: ``data``, ``method``, ``settings``, ``scores``, ``license``...
+        name: What the card's example calls the model; ``local-dir:`` and the folder by default.
 
     Returns:
         The folder.
     """
-    root = Path(root)
+    root, about = Path(root), dict(about or {})
+    # Weights that lie channels last cannot be written as safetensors.
+    model: Any = copy.deepcopy(backbone).to(memory_format=torch.contiguous_format)
+    inherited = {k: v for k, v in model.pretrained_cfg.items() if not k.startswith(FOREIGN)}
+    # A model that came from a folder itself is called by that folder's name.
+    architecture = str(inherited.get('architecture') or architecture)
+    statistics = {k: list(described[k]) for k in ('mean', 'std') if described.get(k)}
+    model.pretrained_cfg = inherited | statistics
     settings = {
         'model_name': architecture,
         'num_classes': 0,
         'input': dict(described),
-        **{key: list(described[key]) for key in ('mean', 'std') if described.get(key)},
+        'about': about,
+        **statistics,
     }
-    # Weights that lie channels last cannot be written as safetensors.
-    backbone = copy.deepcopy(backbone).to(memory_format=torch.contiguous_format)
-    save_for_hf(backbone, str(root), model_config=settings, safe_serialization=True)
-    (root / 'README.md').write_text(_card(architecture, described, root))
+    save_for_hf(model, str(root), model_config=settings, safe_serialization=True)
+    card = _card(architecture, described, about, name or f'local-dir:{root.name}', model)
+    (root / 'README.md').write_text(card, encoding='utf-8')
     return root
 
 
-def _card(architecture: str, described: Mapping[str, Any], root: Path) -> str:
-    lines = [f'- {key}: `{json.dumps(value)}`' for key, value in described.items()]
+def _card(
+    architecture: str,
+    described: Mapping[str, Any],
+    about: Mapping[str, Any],
+    name: str,
+    model: nn.Module,
+) -> str:
+    channels = next((p.shape[1] for p in model.parameters() if p.ndim == 4), 3)
     return '\n'.join(
         [
             '---',
             'library_name: timm',
             'tags: [remote-sensing, self-supervised, torchgeo_caco]',
             '---',
-            f'# {architecture}, pretrained with torchgeo_caco',
+            f'# {architecture}, pretrained on satellite images',
             '',
             'Input: bands in this order, stretched linearly so that each lower quantile becomes 0',
             'and each upper one 1, clipped, then normalised with mean and standard deviation.',
             '',
-            *lines,
+            *_list(described or {'input': 'not known'}),
+            *(['', '## How it was made', '', *_list(about)] if about else []),
+            '',
+            '## Use',
             '',
             '```python',
-            'import timm',
-            '',
-            f"model = timm.create_model('local-dir:{root.name}', pretrained=True, num_classes=0)",
+            *_example(described, name, channels),
             '```',
             '',
         ]
     )
+
+
+def _list(values: Mapping[str, Any]) -> list[str]:
+    """Lines of a list; what is itself a mapping becomes a list below."""
+    lines = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            inner = [f'  - {k}: `{json.dumps(v, default=str)}`' for k, v in value.items()]
+            lines += [f'- {key}:', *inner] if inner else []
+        else:
+            shown = value if isinstance(value, str) else f'`{json.dumps(value, default=str)}`'
+            lines.append(f'- {key}: {shown}')
+    return lines
+
+
+def _example(described: Mapping[str, Any], name: str, channels: int) -> list[str]:
+    """Lines of Python that run."""
+    quantiles, mean, std = (described.get(key) for key in ('quantiles', 'mean', 'std'))
+    lines = ['import timm', 'import torch', '']
+    lines.append(f"model = timm.create_model('{name}', pretrained=True, num_classes=0).eval()")
+    lines.append(f'image = torch.zeros(1, {channels}, 224, 224)  # yours, in the units above')
+    if quantiles:
+        low, high = zip(*quantiles, strict=True)
+        lines += [
+            f'low = torch.tensor({list(low)}).view(-1, 1, 1)',
+            f'high = torch.tensor({list(high)}).view(-1, 1, 1)',
+            'image = ((image - low) / (high - low)).clamp(0, 1)',
+        ]
+    if mean and std:
+        lines += [
+            f'mean = torch.tensor({list(mean)}).view(-1, 1, 1)',
+            f'std = torch.tensor({list(std)}).view(-1, 1, 1)',
+            'image = (image - mean) / std',
+        ]
+    return [*lines, 'features = model(image)']

@@ -30,6 +30,7 @@ from ..distributed import (
 from ..losses import change_aware_logits, info_nce
 from ..losses.change_aware import LongTermNegatives, MaskOwn, QueueNegatives
 from ..memory import MemoryBank
+from ..models import load_encoder
 from ..reading import check_shapes
 from ..transforms import SeasonalViews, artificial_augmentation, moco_view, normalised_crop
 from ..transforms.views import statistics
@@ -113,8 +114,10 @@ class CACoTask(MoCo):
 
         Args:
             model: Name of the timm model.
-            weights: Initial weights, as TorchGeo takes them: a weights enum or its name, True
-                (ImageNet), None (random) or the path of a checkpoint.
+            weights: Initial weights: a weights enum or its name, ours or TorchGeo's; True (what
+                timm has for *model*: ImageNet, or a model folder's own); None (random); a
+                checkpoint or model folder as :func:`~torchgeo_caco.models.find_encoder` takes
+                them. Where channels differ the first layer is adapted.
             in_channels: Number of bands C.
             version: MoCo version; only 2.
             layers: Layers of each projection head.
@@ -204,7 +207,11 @@ class CACoTask(MoCo):
         """Make backbone, heads, their momentum copies, queues and the change estimate."""
         if self.hparams['hidden_dim'] is None:
             self.hparams['hidden_dim'] = self._hidden_dim()
+        # TorchGeo reads fewer forms, and drops the first layer when channel counts differ.
+        weights, self.weights = self.weights, self.weights is True
         super().configure_models()
+        if weights and weights is not True:
+            load_encoder(self.backbone, weights)
         del self.projection_head, self.projection_head_momentum
         # TorchGeo's tasks look for `model` when they read a checkpoint.
         self.model = self.backbone
