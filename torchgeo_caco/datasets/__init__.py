@@ -1,5 +1,8 @@
-"""Datasets of seasonal time series."""
+"""Datasets of seasonal time series, and those of the published evaluations."""
 
+from .bigearthnet import BigEarthNetRGB
+from .eurosat import EuroSATRGB
+from .oscd import OSCDTiles
 from .scenery import CLASSES
 from .seasonal import SeasonalTemporalDataset, collate
 from .simulated import CHANGES, Landscape, SimulatedLandscapes, Truth, load_truth
@@ -7,7 +10,10 @@ from .simulated import CHANGES, Landscape, SimulatedLandscapes, Truth, load_trut
 __all__ = (
     'CHANGES',
     'CLASSES',
+    'BigEarthNetRGB',
+    'EuroSATRGB',
     'Landscape',
+    'OSCDTiles',
     'SeasonalTemporalDataset',
     'SimulatedLandscapes',
     'Truth',
