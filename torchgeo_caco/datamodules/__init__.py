@@ -1,6 +1,7 @@
 """Datamodules."""
 
 from .bigearthnet import BigEarthNetRGBDataModule
+from .dynamicearthnet import DynamicEarthNetDataModule
 from .eurosat import EuroSATRGBDataModule
 from .oscd import OSCDTilesDataModule
 from .seasonal import SeasonalTemporalDataModule
@@ -8,6 +9,7 @@ from .simulated import SimulatedDataModule
 
 __all__ = (
     'BigEarthNetRGBDataModule',
+    'DynamicEarthNetDataModule',
     'EuroSATRGBDataModule',
     'OSCDTilesDataModule',
     'SeasonalTemporalDataModule',

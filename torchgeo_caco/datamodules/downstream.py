@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from lightning.pytorch import LightningModule
@@ -23,12 +23,12 @@ class DownstreamDataModule(NonGeoDataModule):
     """
 
     #: Names of the channels of a sample's ``image``.
-    channels: ClassVar[Sequence[str]] = ('B4', 'B3', 'B2')
+    channels: Sequence[str] = ('B4', 'B3', 'B2')
     #: For each of them the values that the data set's own stretch makes 0 and 1.
-    quantiles: ClassVar[Sequence[Sequence[float]]] = ((0, 255),) * 3
-    units: ClassVar[Units] = 'picture'
+    quantiles: Sequence[Sequence[float]] = ((0, 255),) * 3
+    units: Units = 'picture'
     #: Whether that stretch truncates to 256 values.
-    eight_bits: ClassVar[bool] = False
+    eight_bits: bool = False
     #: Pixels a side to which images are resized, if at all.
     size: int | None = None
 
@@ -56,12 +56,23 @@ class DownstreamDataModule(NonGeoDataModule):
         self.normalization, self.weights = normalization, weights
         self.save_hyperparameters({'normalization': normalization})
         self._normalise: InputNormalization | None = None
+        self._described: Mapping[str, Any] | None = None
+
+    def describe(self, described: Mapping[str, Any]) -> None:
+        """Say what input the weights want, and normalise so, in the place of looking it up.
+
+        Args:
+            described: Bands, scale, quantiles, mean and so on.
+        """
+        self._described, self._normalise, self.normalization = described, None, 'weights'
 
     @property
     def normalise(self) -> InputNormalization:
         """From a batch's images to the network's input."""
         if self._normalise is None:
-            described = describe_weights(self.weights, self._task())
+            described = self._described
+            if described is None:
+                described = describe_weights(self.weights, self._task())
             self._normalise = InputNormalization(
                 self.normalization, self.channels, self.quantiles, self.units, described,
                 self.eight_bits, self.size,

@@ -1,6 +1,7 @@
 """Datasets of seasonal time series, and those of the published evaluations."""
 
 from .bigearthnet import BigEarthNetRGB
+from .dynamicearthnet import DynamicEarthNet
 from .eurosat import EuroSATRGB
 from .oscd import OSCDTiles
 from .scenery import CLASSES
@@ -11,6 +12,7 @@ __all__ = (
     'CHANGES',
     'CLASSES',
     'BigEarthNetRGB',
+    'DynamicEarthNet',
     'EuroSATRGB',
     'Landscape',
     'OSCDTiles',

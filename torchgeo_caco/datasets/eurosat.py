@@ -163,5 +163,6 @@ def _class_folder(root: Path) -> Path:
         if folder.is_dir() and any(folder.glob('*/*_*.jpg')):
             return folder
     raise FileNotFoundError(
-        f'{root} is not EuroSAT in RGB: expected <Class>/<Class>_N.jpg, such as Forest/Forest_1.jpg.'
+        f'{root} is not EuroSAT in RGB: expected <Class>/<Class>_N.jpg, such as '
+        'Forest/Forest_1.jpg.'
     )

@@ -107,7 +107,9 @@ def open_data(text: str) -> EvaluationData:
     try:
         return DATASETS[kind](root)
     except DatasetNotFoundError:
-        raise FileNotFoundError(f'{root} is not a {kind} data set as TorchGeo lays it out.') from None
+        raise FileNotFoundError(
+            f'{root} is not a {kind} data set as TorchGeo lays it out.'
+        ) from None
 
 
 def find_kind(root: str) -> str:
@@ -127,7 +129,9 @@ def find_kind(root: str) -> str:
         return 'eurosat'
     if (path / BigEarthNet.metadata['s2']['directory']).is_dir():
         return 'bigearthnet'
-    if path.is_dir() and any((path / name).is_file() for name in ('train.txt', 'eurosat-train.txt')):
+    if path.is_dir() and any(
+        (path / name).is_file() for name in ('train.txt', 'eurosat-train.txt')
+    ):
         return 'eurosat_rgb'
     raise FileNotFoundError(
         f'{root} is not recognised as a data set; say which it is by KIND={root}, with KIND one of '

@@ -48,7 +48,8 @@ def rows_of(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
         for score in pair.scores
     ]  # fmt: skip
     for data in dict.fromkeys(pair.data.name for pair in pairs):
-        names = {pair.architecture for pair in pairs if pair.data.name == data}
+        used = {pair.architecture for pair in pairs if pair.data.name == data}
+        names = used & {'resnet18', 'resnet50'} or {'resnet18'}
         rows += [
             dict.fromkeys(COLUMNS, '') | number._asdict()
             | {'value': f'{number.value:.2f}', 'source': f'published: {SOURCE}'}

@@ -25,8 +25,8 @@ class ProbeTask(Classification):
     SeCo's and CACo's published code (``main_eurosat.py``, ``main_bigearthnet.py``):
 
     * EuroSAT: ``batch_norm='train'``, batch 32, cross-entropy.
-    * BigEarthNet: ``batch_norm='eval'``, ``dropout=0.2``, batch 1024, ``loss='bce'`` (which is their
-      multi-label soft margin loss).
+    * BigEarthNet: ``batch_norm='eval'``, ``dropout=0.2``, batch 1024, ``loss='bce'`` (which equals
+      their multi-label soft margin loss).
     * Both: Adam, lr 1e-3 frozen and 1e-5 fine-tuned, 100 epochs, a tenth from epochs 60 and 80 on.
     """
 

@@ -21,12 +21,12 @@ COLOURS = {'red': 'B4', 'green': 'B3', 'blue': 'B2'}
 class InputNormalization(nn.Module):
     """From a data set's values to a network's input.
 
-    ``'plain'`` is what the published evaluations feed: the data set's own stretch to [0, 1], without
-    mean and standard deviation. ``'weights'`` is what the weights were trained on: their own
-    quantile stretch, then their mean and standard deviation. A picture (JPEG) has been stretched
-    for display already, so that only mean and standard deviation are left to do. Of weights that
-    say nothing of their input (random ones, ImageNet's, unknown files) ImageNet's are taken, after
-    the data set's own stretch.
+    ``'plain'`` is what the published evaluations feed: the data set's own stretch to [0, 1],
+    without mean and standard deviation. ``'weights'`` is what the weights were trained on: their
+    own quantile stretch, then their mean and standard deviation. A picture (JPEG) has been
+    stretched for display already, so that only mean and standard deviation are left to do. Of
+    weights that say nothing of their input (random ones, ImageNet's, unknown files) ImageNet's are
+    taken, after the data set's own stretch.
 
     Bands are put into the order of the weights under both.
     """
