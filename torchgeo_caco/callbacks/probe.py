@@ -104,7 +104,7 @@ class OnlineProbe(Callback):
         Returns:
             ``probe_knn`` and ``probe_linear``, in [0, 1].
         """
-        model: nn.Module = getattr(task, 'backbone', None) or task.model
+        model: Any = task.backbone if hasattr(task, 'backbone') else task.model
         train, val = (self._extract(model, self._loaders[name], task) for name in ('train', 'val'))
         several = train.y.ndim == 2
         classes = train.y.shape[1] if several else int(max(train.y.max(), val.y.max())) + 1

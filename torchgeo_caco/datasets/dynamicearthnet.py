@@ -55,8 +55,8 @@ class DynamicEarthNet(NonGeoDataset):
     #: The archive's own list of SHA-512 sums.
     sums = 'checksums.sha512'
 
-    all_bands: ClassVar[tuple[str, ...]] = ('B2', 'B3', 'B4', 'B8')
-    rgb_bands: ClassVar[tuple[str, ...]] = ('B4', 'B3', 'B2')
+    all_bands: tuple[str, ...] = ('B2', 'B3', 'B4', 'B8')
+    rgb_bands: tuple[str, ...] = ('B4', 'B3', 'B2')
     classes: ClassVar[tuple[str, ...]] = (
         'impervious surface', 'agriculture', 'forest and other vegetation', 'wetlands', 'soil',
         'water', 'snow and ice',

@@ -87,7 +87,7 @@ class OSCDTiles(NonGeoDataset):
             mask = self._mask(city)
             self.masks.append(mask)
             self.images.append(self._pair(city, mask.shape))
-            corners = tile_corners(*mask.shape, size)
+            corners = tile_corners(mask.shape[0], mask.shape[1], size)
             self.tiles += [(number, row, column) for row, column in corners]
 
     def __len__(self) -> int:

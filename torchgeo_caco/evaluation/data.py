@@ -64,18 +64,19 @@ def _eurosat_rgb(root: str) -> EvaluationData:
 
 
 def _eurosat(root: str) -> EvaluationData:
-    splits = [EuroSAT(root, split) for split in ('train', 'val', 'test')]
+    train, val, test = EuroSAT(root, 'train'), EuroSAT(root, 'val'), EuroSAT(root, 'test')
     bands = EuroSAT.all_band_names
     return EvaluationData(
-        'eurosat', root, *splits, splits[0].classes, False, bands,
+        'eurosat', root, train, val, test, train.classes, False, bands,
         [[0, 10000]] * len(bands), 'reflectance', False, 'test',
     )  # fmt: skip
 
 
 def _bigearthnet(root: str) -> EvaluationData:
-    splits = [BigEarthNetRGB(root, split) for split in ('train', 'val', 'test')]
+    train, val = BigEarthNetRGB(root, 'train'), BigEarthNetRGB(root, 'val')
+    test = BigEarthNetRGB(root, 'test')
     return EvaluationData(
-        'bigearthnet', root, *splits, BigEarthNet.class_sets[19], True, BigEarthNetRGB.bands_read,
+        'bigearthnet', root, train, val, test, BigEarthNet.class_sets[19], True, BigEarthNetRGB.bands_read,
         MEAN_DEVIATION_STRETCH, 'reflectance', True, 'test', 128,
     )  # fmt: skip
 

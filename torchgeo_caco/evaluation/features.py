@@ -58,8 +58,7 @@ def extract(
     Raises:
         ValueError: If features are not finite.
     """
-    model.eval().to(device, memory_format=torch.channels_last)
-    normalise.to(device)
+    _place(model.eval(), normalise, device)
     features, labels = [], []
     for batch in loader(dataset, batch_size, workers):
         features.append(model(_input(batch['image'].to(device), normalise)).float().cpu())
@@ -92,11 +91,16 @@ def adapt_batch_norm(
         workers: Processes that read.
         device: Where the model runs.
     """
-    model.to(device, memory_format=torch.channels_last)
-    normalise.to(device)
+    _place(model, normalise, device)
     batches = loader(dataset, batch_size, workers)
     update_bn((_input(b['image'].to(device), normalise) for b in batches), model)
     model.eval()
+
+
+def _place(model: nn.Module, normalise: nn.Module, device: str) -> None:
+    model.to(device)
+    model.to(memory_format=torch.channels_last)
+    normalise.to(device)
 
 
 def _input(image: Tensor, normalise: nn.Module) -> Tensor:

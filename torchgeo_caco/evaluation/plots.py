@@ -128,7 +128,7 @@ def plot_map(pair: Pair, seed: int = 0) -> Figure:
         own = classes == number
         colour = f'C{number}' if number < 10 else None
         name = pair.data.classes[number][:30]
-        axis.scatter(*place[own].T, s=6, color=colour, label=name)
+        axis.scatter(place[own, 0], place[own, 1], s=6, color=colour, label=name)
     axis.set_xticks([])
     axis.set_yticks([])
     axis.legend(fontsize=7, markerscale=2, loc='center left', bbox_to_anchor=(1, 0.5))

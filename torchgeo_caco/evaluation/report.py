@@ -35,7 +35,7 @@ def rows_of(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
     Returns:
         Rows with the keys of :data:`COLUMNS`; numbers in percent.
     """
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             'data': pair.data.name, 'weights': pair.weights, 'architecture': pair.architecture,
             'normalization': pair.normalization, 'batch_norm': pair.batch_norm,

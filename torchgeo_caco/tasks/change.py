@@ -88,7 +88,7 @@ class ChangeHeadTask(ChangeDetection):
             pretrained=self.weights is True,
         )
         if self.weights and self.weights is not True:
-            load_encoder(encoder, cast(WeightsEnum | str, self.weights))
+            load_encoder(encoder, self.weights)
         if hparams['freeze_backbone']:
             freeze(encoder)
         classes = hparams['num_classes'] or hparams['num_labels'] or 1

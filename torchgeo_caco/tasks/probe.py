@@ -1,7 +1,7 @@
 """Linear probe of a frozen encoder, and its fine-tuning, by the published protocols."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import timm
 from torch import Tensor, nn
@@ -92,7 +92,7 @@ class ProbeTask(Classification):
             drop_rate=self.hparams['dropout'],
         )
         if self.weights and self.weights is not True:
-            load_encoder(model, cast(WeightsEnum | str, self.weights))
+            load_encoder(model, self.weights)
         if self.hparams['freeze_backbone']:
             freeze(model)
             for parameter in model.get_classifier().parameters():
@@ -104,13 +104,13 @@ class ProbeTask(Classification):
         super().configure_metrics()
         if self.hparams['task'] != 'multilabel':
             return
-        averages: dict[str, Any] = {
-            f'{name}AveragePrecision': MultilabelAveragePrecision(
-                self.hparams['num_labels'], average=average
-            )
-            for name, average in (('Overall', 'micro'), ('Average', 'macro'))
-        }
-        added = MetricCollection(averages)
+        labels = self.hparams['num_labels']
+        added = MetricCollection(
+            {
+                'OverallAveragePrecision': MultilabelAveragePrecision(labels, average='micro'),
+                'AverageAveragePrecision': MultilabelAveragePrecision(labels, average='macro'),
+            }
+        )
         self.val_metrics.add_metrics(added)
         self.test_metrics.add_metrics(added.clone())
 
