@@ -14,6 +14,12 @@ from torchgeo.datasets import EuroSAT
 from torchgeo_caco import CACoTask, SeasonalTemporalDataModule
 from torchgeo_caco.datasets.oscd import IMAGES, LABELS
 
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('torchgeo_caco.evaluation.scores.RESAMPLES_SORTED', 20)
+
+
 COLOURS = {'Forest': (40, 90, 50), 'River': (60, 80, 120), 'SeaLake': (30, 60, 150)}
 
 

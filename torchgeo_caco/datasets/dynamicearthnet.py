@@ -235,7 +235,9 @@ class DynamicEarthNet(NonGeoDataset):
         for axis, (name, panel) in zip(
             figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
         ):
-            shown = np.ma.masked_equal(panel.numpy(), UNLABELLED) if name != 'image' else panel
+            shown = (
+                np.ma.masked_equal(panel.numpy(), UNLABELLED) if name != 'image' else panel.numpy()
+            )
             axis.imshow(shown, cmap=colours, vmin=-0.5, vmax=6.5, interpolation='none')
             axis.axis('off')
             if show_titles:

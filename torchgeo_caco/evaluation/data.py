@@ -76,8 +76,8 @@ def _bigearthnet(root: str) -> EvaluationData:
     train, val = BigEarthNetRGB(root, 'train'), BigEarthNetRGB(root, 'val')
     test = BigEarthNetRGB(root, 'test')
     return EvaluationData(
-        'bigearthnet', root, train, val, test, BigEarthNet.class_sets[19], True, BigEarthNetRGB.bands_read,
-        MEAN_DEVIATION_STRETCH, 'reflectance', True, 'test', 128,
+        'bigearthnet', root, train, val, test, BigEarthNet.class_sets[19], True,
+        BigEarthNetRGB.bands_read, MEAN_DEVIATION_STRETCH, 'reflectance', True, 'test', 128,
     )  # fmt: skip
 
 

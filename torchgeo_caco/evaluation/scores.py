@@ -24,7 +24,9 @@ NEIGHBOURS = (5, 20)
 RETRIEVED = (20, 100)
 FRACTIONS = (0.01, 0.1, 1.0)
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+#: Of the images for an interval; the second for average precisions, each of which takes a sort.
 RESAMPLES = 1000
+RESAMPLES_SORTED = 200
 
 Measure = Callable[[NDArray[Any], NDArray[Any]], float]
 
@@ -82,19 +84,22 @@ def measures_of(y: NDArray[Any]) -> dict[str, Measure]:
     return {'AP micro': micro_precision, 'AP macro': macro_precision}
 
 
-def interval(measure: Callable[[NDArray[Any]], float], count: int, seed: int) -> tuple[float, ...]:
+def interval(
+    measure: Callable[[NDArray[Any]], float], count: int, seed: int, resamples: int | None = None
+) -> tuple[float, float]:
     """The 95 % bootstrap interval of a measure over rows.
 
     Args:
         measure: From row numbers to a number.
         count: Rows there are.
         seed: Equal seeds draw the same rows, so that intervals are comparable.
+        resamples: How often; :data:`RESAMPLES` by default.
 
     Returns:
         Its two ends.
     """
     result = bootstrap(
-        (np.arange(count),), measure, n_resamples=RESAMPLES, vectorized=False,
+        (np.arange(count),), measure, n_resamples=resamples or RESAMPLES, vectorized=False,
         method='percentile', rng=np.random.default_rng(seed),
     )  # fmt: skip
     ends = result.confidence_interval
@@ -259,10 +264,10 @@ def _scores(
         value = measure(test.y, predicted)
         if name == 'accuracy':
             # The mean of what is right: the same, and quicker.
-            again = _mean(predicted.argmax(1) == test.y)
+            low, high = interval(_mean(predicted.argmax(1) == test.y), len(test.y), seed)
         else:
             again = _by_rows(measure, test.y, predicted)
-        low, high = interval(again, len(test.y), seed)
+            low, high = interval(again, len(test.y), seed, RESAMPLES_SORTED)
         found.append(Score(protocol, name, 100 * value, 100 * low, 100 * high, labels, strength))
     return found
 

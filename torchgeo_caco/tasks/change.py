@@ -101,16 +101,7 @@ class ChangeHeadTask(ChangeDetection):
             self.parameters(), hparams['lr'], hparams['weight_decay'], hparams['gamma']
         )
 
-    def train(self, mode: bool = True) -> 'ChangeHeadTask':
-        """Set the mode; the encoder's BatchNorm follows it only under ``batch_norm='train'``.
-
-        Args:
-            mode: Whether to train.
-
-        Returns:
-            The task.
-        """
-        super().train(mode)
-        if mode and self.hparams['batch_norm'] == 'eval':
+    def on_train_epoch_start(self) -> None:
+        """Put the encoder's BatchNorm into the mode wanted."""
+        if self.hparams['batch_norm'] == 'eval':
             hold_batch_norm(self.model.encoder)
-        return self

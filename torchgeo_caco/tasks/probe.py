@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import timm
-from torch import Tensor, nn
+from torch import Tensor
 from torchgeo.tasks import Classification
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MultilabelAveragePrecision
@@ -12,6 +12,17 @@ from torchvision.models._api import WeightsEnum
 
 from ..models import load_encoder
 from .frozen import FrozenBatchNorm, adam_with_steps, check_batch_norm, freeze, hold_batch_norm
+
+
+class PooledAveragePrecision(MultilabelAveragePrecision):
+    """Average precision of a whole epoch, without the values of its batches.
+
+    Those would cost a sort each, and batches that lack a label have none.
+    """
+
+    def forward(self, *args: Any, **kwargs: Any) -> None:
+        """Only remember."""
+        self.update(*args, **kwargs)
 
 
 class ProbeTask(Classification):
@@ -107,8 +118,8 @@ class ProbeTask(Classification):
         labels = self.hparams['num_labels']
         added = MetricCollection(
             {
-                'OverallAveragePrecision': MultilabelAveragePrecision(labels, average='micro'),
-                'AverageAveragePrecision': MultilabelAveragePrecision(labels, average='macro'),
+                'OverallAveragePrecision': PooledAveragePrecision(labels, average='micro'),
+                'AverageAveragePrecision': PooledAveragePrecision(labels, average='macro'),
             }
         )
         self.val_metrics.add_metrics(added)
@@ -122,17 +133,7 @@ class ProbeTask(Classification):
             self.trainer.max_epochs,
         )  # fmt: skip
 
-    def train(self, mode: bool = True) -> 'ProbeTask':
-        """Set the mode; BatchNorm follows it only under ``batch_norm='train'``.
-
-        Args:
-            mode: Whether to train.
-
-        Returns:
-            The task.
-        """
-        super().train(mode)
-        if mode and self.hparams['batch_norm'] == 'eval':
-            model: nn.Module = self.model
-            hold_batch_norm(model)
-        return self
+    def on_train_epoch_start(self) -> None:
+        """Put BatchNorm into the mode wanted; validation may have come between."""
+        if self.hparams['batch_norm'] == 'eval':
+            hold_batch_norm(self.model)
