@@ -94,7 +94,7 @@ def test_lists_of_the_user(eurosat_rgb, tmp_path):
     assert [path.name for path in dataset.files] == ['River_1.jpg', 'Forest_2.jpg']
     assert [dataset.classes[int(dataset[i]['label'])] for i in range(2)] == ['River', 'Forest']
     assert dataset.plot(dataset[0]).axes
-    with pytest.raises(FileNotFoundError, match="no list of split 'other': expected other.txt"):
+    with pytest.raises(FileNotFoundError, match=r"no list of split 'other': expected other\.txt"):
         EuroSATRGB(eurosat_rgb, 'other')
     with pytest.raises(FileNotFoundError, match='given as the list'):
         EuroSATRGB(eurosat_rgb, 'mine', {'mine': 'no.txt'})
@@ -122,7 +122,7 @@ def test_parts_of_bigearthnet(bigearthnet, tmp_path):
     theirs = BigEarthNet(bigearthnet, 'train', 's2', checksum=False)[1]
     assert torch.equal(full[1]['image'].float(), theirs['image'][[3, 2, 1]])
     assert torch.equal(full[1]['label'], theirs['label'])
-    with pytest.raises(FileNotFoundError, match='BigEarthNet-v1.0 is not there'):
+    with pytest.raises(FileNotFoundError, match=r'BigEarthNet-v1\.0 is not there'):
         BigEarthNetRGB(tmp_path)
 
 

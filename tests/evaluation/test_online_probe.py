@@ -21,7 +21,8 @@ def pretrain(tiny, out, *callbacks, epochs: int = 2, **settings) -> tuple[Traine
     seed_everything(0, verbose=False)
     trainer = Trainer(
         accelerator='cpu', max_epochs=epochs, default_root_dir=out, log_every_n_steps=1,
-        enable_progress_bar=False, enable_model_summary=False, callbacks=list(callbacks), **settings,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=list(callbacks),
+        **settings,
     )  # fmt: skip
     task = CACoTask('resnet10t', size=32, memory_bank_size=16)
     trainer.fit(task, datamodule=SeasonalTemporalDataModule(str(tiny), 4))
