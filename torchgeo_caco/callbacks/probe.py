@@ -93,7 +93,8 @@ class OnlineProbe(Callback):
             )  # fmt: skip
         if trainer.world_size > 1:
             figures = trainer.strategy.broadcast(figures)
-        pl_module.log_dict(dict(figures or {}))
+        # The mean of equal figures: otherwise Lightning warns of unequal ones.
+        pl_module.log_dict(dict(figures or {}), sync_dist=trainer.world_size > 1)
 
     def score(self, task: LightningModule) -> dict[str, float]:
         """Probe a task's encoder as it is.
