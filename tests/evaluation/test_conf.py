@@ -88,7 +88,7 @@ def test_rgb_weights_on_twelve_bands_are_told(bigearthnet, pretrained, tmp_path)
 @pytest.mark.filterwarnings('ignore:input channels 12')
 def test_model_folders(eurosat, oscd, pretrained, tmp_path):
     folder = f'local-dir:{pretrained / "model"}'
-    small = ('--data.init_args.batch_size', '2', '--model.weights', 'true')
+    small = ('--data.init_args.batch_size', '2', '--model.init_args', '{weights: true}')
     run(
         'fit', 'eurosat', tmp_path / 'a', *small, '--model.model', folder,
         '--data.dict_kwargs.root', str(eurosat), '--data.dict_kwargs.checksum', 'false',
