@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from torchgeo_caco.cli import main
 
@@ -136,7 +135,7 @@ def test_bad_data_costs_one_sentence(spoil, eurosat_rgb, tmp_path, capsys):
 
 @pytest.mark.skipif(REAL is None, reason='needs TORCHGEO_CACO_REAL_DATA')
 def test_random_features_on_real_pictures(tmp_path):
-    """Near the 63 to 64 % that random ResNet-18 reaches elsewhere, on a sixth of the pictures."""
+    """Not far below the 63 to 64 % of random ResNet-18 elsewhere, on a sixth of the pictures."""
     root = tmp_path / 'part'
     root.mkdir()
     real = Path(str(REAL)) / 'eurosat_rgb'
@@ -148,7 +147,6 @@ def test_random_features_on_real_pictures(tmp_path):
         (root / f'{split}.txt').write_text('\n'.join(lines[::6]))
     arguments = ('--weights', 'random:resnet18', '--datasets', str(root), '--no-plots')
     assert evaluate(tmp_path / 'out', *arguments, '--batch-norm', 'adapt') == 0
-    value = {row['protocol']: float(row['value']) for row in rows(tmp_path / 'out')}
+    measured = [row for row in rows(tmp_path / 'out') if row['source'] == 'measured']
+    value = {row['protocol']: float(row['value']) for row in measured}
     assert 50 < value['linear 100 %'] < 70
-    with Image.open(next((real / 'Forest').iterdir())) as picture:
-        assert picture.size == (64, 64)
