@@ -40,12 +40,13 @@ def resolve_weights(source: str, architecture: str = 'resnet18', seed: int = 0) 
     name = given or architecture
     if not timm.is_model(name):
         raise ValueError(f'weights={source!r}: {name} is not the name of a timm model.')
-    about = {'source': source}
+    # timm's names of weights add a tag, such as resnet18.tv_in1k.
+    about, plain = {'source': source}, name.partition('.')[0]
     if word == 'random':
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = timm.create_model(name, num_classes=0)
-        return Encoder(name, model.state_dict(), {}, about)
+        return Encoder(plain, model.state_dict(), {}, about)
     try:
         model = timm.create_model(name, pretrained=True, num_classes=0)
     # The hub's client has an exception of its own for each way in which a download fails.
@@ -57,8 +58,8 @@ def resolve_weights(source: str, architecture: str = 'resnet18', seed: int = 0) 
         ) from None
     settings: Any = model.pretrained_cfg
     described = {'mean': list(settings['mean']), 'std': list(settings['std'])}
-    tag = f'{name}.{settings.get("tag")}'
-    return Encoder(name, model.state_dict(), described, about | {'timm': tag})
+    tag = f'{plain}.{settings.get("tag")}'
+    return Encoder(plain, model.state_dict(), described, about | {'timm': tag})
 
 
 def common_architecture(encoders: list[Encoder], fallback: str = 'resnet18') -> str:
