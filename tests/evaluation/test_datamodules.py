@@ -88,6 +88,20 @@ def test_normalisation_of_given_weights(eurosat_rgb, pretrained):
         other.load_state_dict(data.state_dict())
 
 
+@pytest.mark.parametrize('weights', [None, 'pretrained'])
+@pytest.mark.parametrize('normalization', ['plain', 'weights'])
+def test_a_checkpoint_brings_its_normalisation(weights, normalization, bigearthnet, pretrained):
+    given = None if weights is None else str(pretrained / 'model')
+    settings = {'normalization': normalization, 'size': 64}
+    fitted = BigEarthNetRGBDataModule(str(bigearthnet), 2, weights=given, **settings)
+    image = torch.randint(0, 4000, (1, 3, 120, 120))
+    expected = fitted.normalise(image)
+    tested = BigEarthNetRGBDataModule(str(bigearthnet), 2, **settings)
+    tested.load_state_dict(fitted.state_dict())
+    torch.testing.assert_close(tested.normalise(image), expected)
+    assert tested.state_dict() == fitted.state_dict()
+
+
 def test_lists_of_the_user(eurosat_rgb, tmp_path):
     (tmp_path / 'mine.txt').write_text('River_1.tif\nForest/Forest_2.jpg\n')
     dataset = EuroSATRGB(eurosat_rgb, 'mine', {'mine': str(tmp_path / 'mine.txt')})

@@ -102,20 +102,27 @@ class DownstreamDataModule(NonGeoDataModule):
         return {} if self._normalise is None else self._normalise.describe()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Check that a checkpoint's normalisation is the one that is asked for.
+        """Go on with a checkpoint's normalisation: a test is not told the weights again.
 
         Args:
             state_dict: What :meth:`state_dict` returned.
 
         Raises:
-            ValueError: If it is another.
+            ValueError: If it is not the one that is asked for.
         """
-        trained = state_dict.get('normalization', self.normalization)
+        if not state_dict:
+            return
+        trained = state_dict['normalization']
         if trained != self.normalization:
             raise ValueError(
                 f'the checkpoint was trained with normalization={trained!r}, but '
                 f'normalization={self.normalization!r} is asked for.'
             )
+        described = {key: state_dict[key] for key in ('bands', 'mean', 'std', 'statistics')}
+        if state_dict['own_quantiles']:
+            # They are in units of the data by now.
+            described |= {'quantiles': state_dict['quantiles'], 'scale': 'reflectance'}
+        self._described, self._normalise = described, None
 
     def plot(self, *args: Any, **kwargs: Any) -> Any:
         """Plot a sample, as the data set does."""

@@ -77,8 +77,10 @@ class InputNormalization(nn.Module):
         if which == 'plain':
             mean, std = torch.zeros(len(order)), torch.ones(len(order))
         self.which, self.eight_bits, self.size = which, eight_bits and not own, size
+        self.own_quantiles = own
         self.bands = [canonical_band(bands[i]) for i in order]
-        self.source = _source(which, own, given[0] is not None)
+        told = described.get('statistics')
+        self.source = str(told or _source(which, own, given[0] is not None))
         self.register_buffer('order', torch.tensor(order))
         self.register_buffer('mean', mean.float().view(-1, 1, 1))
         self.register_buffer('std', std.float().view(-1, 1, 1))
@@ -110,6 +112,7 @@ class InputNormalization(nn.Module):
             'normalization': self.which,
             'statistics': self.source,
             'bands': self.bands,
+            'own_quantiles': self.own_quantiles,
             'quantiles': torch.cat((self.stretch.low, self.stretch.high), 1).squeeze(-1).tolist(),
             'mean': self.mean.flatten().tolist(),
             'std': self.std.flatten().tolist(),
