@@ -4,6 +4,7 @@ import hashlib
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from torchgeo.datasets import DatasetNotFoundError
@@ -14,10 +15,11 @@ from torchgeo_caco.datamodules import (
     EuroSATRGBDataModule,
     OSCDTilesDataModule,
 )
-from torchgeo_caco.datamodules.downstream import subset_rows
+from torchgeo_caco.datamodules.downstream import describe_weights, subset_rows
 from torchgeo_caco.datasets import BigEarthNetRGB, DynamicEarthNet, EuroSATRGB
 from torchgeo_caco.datasets.bigearthnet import MEAN_DEVIATION_STRETCH
 from torchgeo_caco.datasets.dynamicearthnet import verify_sums
+from torchgeo_caco.models import CACoResNet18_Weights
 from torchgeo_caco.transforms import InputNormalization, PublishedInput
 
 RGB = ('B4', 'B3', 'B2')
@@ -86,6 +88,16 @@ def test_normalisation_of_given_weights(eurosat_rgb, pretrained):
     other = EuroSATRGBDataModule(str(eurosat_rgb), 4)
     with pytest.raises(ValueError, match="trained with normalization='weights', but normalization"):
         other.load_state_dict(data.state_dict())
+
+
+def test_published_weights_bring_their_stretch(monkeypatch):
+    weights = CACoResNet18_Weights.SENTINEL2_RGB_CACO_100K
+    state = timm.create_model('resnet18', num_classes=0).state_dict()
+    monkeypatch.setattr(type(weights), 'get_state_dict', lambda self, **_: state)
+    described = describe_weights('CACoResNet18_Weights.SENTINEL2_RGB_CACO_100K')
+    image = torch.randint(0, 6000, (3, 8, 8))
+    own = InputNormalization('weights', RGB, [[0, 1]] * 3, 'reflectance', described)
+    torch.testing.assert_close(own(image), PublishedInput('reflectance')(image))
 
 
 @pytest.mark.parametrize('weights', [None, 'pretrained'])

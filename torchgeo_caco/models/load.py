@@ -16,6 +16,9 @@ logger = logging.getLogger(__name__)
 
 RGB = ('B4', 'B3', 'B2')
 
+#: What an enum's ``meta`` says of the input; TorchGeo's have the bands alone.
+INPUT_KEYS = ('bands', 'scale', 'quantiles', 'mean', 'std')
+
 
 def find_encoder(source: WeightsEnum | str | Path) -> Encoder:
     """The encoder that initial weights name.
@@ -106,7 +109,7 @@ def _from_enum(weight: WeightsEnum) -> Encoder:
     name = str(weight.meta.get('model', ''))
     if not timm.is_model(name):
         raise ValueError(f'{weight} are not the weights of a timm model.')
-    described = {key: weight.meta[key] for key in ('bands',) if key in weight.meta}
+    described = {key: weight.meta[key] for key in INPUT_KEYS if key in weight.meta}
     return Encoder(name, _without_classifier(state, name), described, {'source': str(weight)})
 
 
