@@ -2,6 +2,7 @@
 
 from .change import ChangeTracker, plot_change_histogram
 from .export import ModelFolderExport
+from .probe import OnlineProbe
 from .resume import ExactResume
 from .run import run_callbacks
 from .signals import SaveLast
@@ -10,6 +11,7 @@ __all__ = (
     'ChangeTracker',
     'ExactResume',
     'ModelFolderExport',
+    'OnlineProbe',
     'SaveLast',
     'plot_change_histogram',
     'run_callbacks',

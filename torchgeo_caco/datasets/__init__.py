@@ -1,5 +1,9 @@
-"""Datasets of seasonal time series."""
+"""Datasets of seasonal time series, and those of the published evaluations."""
 
+from .bigearthnet import BigEarthNetRGB
+from .dynamicearthnet import DynamicEarthNet
+from .eurosat import EuroSATRGB
+from .oscd import OSCDTiles
 from .scenery import CLASSES
 from .seasonal import SeasonalTemporalDataset, collate
 from .simulated import CHANGES, Landscape, SimulatedLandscapes, Truth, load_truth
@@ -7,7 +11,11 @@ from .simulated import CHANGES, Landscape, SimulatedLandscapes, Truth, load_trut
 __all__ = (
     'CHANGES',
     'CLASSES',
+    'BigEarthNetRGB',
+    'DynamicEarthNet',
+    'EuroSATRGB',
     'Landscape',
+    'OSCDTiles',
     'SeasonalTemporalDataset',
     'SimulatedLandscapes',
     'Truth',
