@@ -9,6 +9,8 @@ from importlib import import_module
 COMMANDS = {
     'convert': "turn anybody's checkpoint into a timm model folder",
     'export': 'turn a checkpoint of ours into a model folder, TorchScript, ONNX...',
+    'locate': 'draw places around cities, for a dataset of your own',
+    'download': 'fetch satellite images of places into a folder to train on',
 }
 
 
