@@ -1,0 +1,19 @@
+"""From places on a map to a store of seasonal time series."""
+
+from .download import Summary, download
+from .fetch import Outcome, Place, fetch
+from .plan import Dates, Plan, Quality
+from .providers import PROVIDERS, Provider
+
+__all__ = (
+    'PROVIDERS',
+    'Dates',
+    'Outcome',
+    'Place',
+    'Plan',
+    'Provider',
+    'Quality',
+    'Summary',
+    'download',
+    'fetch',
+)
