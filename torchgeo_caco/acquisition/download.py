@@ -2,7 +2,8 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 from filelock import FileLock, Timeout
+from rasterio.errors import NotGeoreferencedWarning
 from tqdm import tqdm
 
 from ..stores import FolderWriter
@@ -110,22 +112,35 @@ def download(
     """
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(root / '.lock')
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise OSError(f'another process downloads to {root}.') from None
-    with lock:
+    with _alone(root):
         ledger = Ledger(root)
         run = _Run(read_places(places), plan, ledger, count, budget, again)
         ledger.keep_to(plan)
-        with _executor(workers, dask) as (executor, slots):
+        # GDAL's warper says it of its own temporary images.
+        with (
+            warnings.catch_warnings(action='ignore', category=NotGeoreferencedWarning),
+            _executor(workers, dask) as (executor, slots),
+        ):
             run.work(executor, slots, progress)
         return run.summary()
 
 
 @contextmanager
-def _executor(workers: int, dask: str | None) -> Any:
+def _alone(root: Path) -> Iterator[None]:
+    """Keep other processes from writing to a folder; a killed one does not."""
+    lock = FileLock(root / '.lock')
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise OSError(f'another process downloads to {root}.') from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _executor(workers: int, dask: str | None) -> Iterator[tuple[Executor, int]]:
     """Threads, or the workers of a Dask cluster, and how many places to have under way."""
     if dask is None:
         pool = ThreadPoolExecutor(workers, thread_name_prefix='fetch')

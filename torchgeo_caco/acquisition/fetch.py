@@ -6,7 +6,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import odc.stac
-import planetary_computer
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
@@ -15,8 +14,8 @@ from pyproj import Transformer
 from pystac import Item
 from rasterio.errors import RasterioError
 from requests import RequestException
-from shapely.geometry import shape
 
+from ..stores.base import footprint
 from .catalog import Acquisition, Catalog, open_catalog
 from .network import LaterError, NeverError, ask_why, gdal_options, hosts, persist, redact
 from .plan import Plan, Window
@@ -119,7 +118,7 @@ class _Fetch:
     def __init__(self, place: Place, plan: Plan, catalog: Catalog) -> None:
         self.place, self.plan, self.catalog = place, plan, catalog
         self.grid = patch_grid(place.lon, place.lat, plan.size, plan.resolution)
-        self.outline = shape(self.grid.extent.to_crs('EPSG:4326').json)
+        self.outline = footprint(str(self.grid.crs), self.grid.transform, self.grid.shape)
         self.images: list[NDArray[Any]] = []
         self.record: dict[str, Any] = {'images': [], 'skipped': [], 'missing': []}
 
@@ -175,7 +174,7 @@ class _Fetch:
                 image = np.where((image == 0).all(0), pixels, image)
             used.append(item)
             offsets.append(offset)
-            if image.all(0).all():
+            if image.any(0).all():
                 break
         assert image is not None
         empty = float((image == 0).all(0).mean())
@@ -291,5 +290,7 @@ class _Fetch:
         """Address with a token, where one is needed; its key comes from the environment."""
         if self.plan.provider.sign is None:
             return url
+        import planetary_computer
+
         signed: str = planetary_computer.sign(url)
         return signed

@@ -57,7 +57,8 @@ def gdal_options(provider: Provider, network: Network) -> dict[str, Any]:
     return {
         # Nothing but the file asked for is looked for.
         'GDAL_DISABLE_READDIR_ON_OPEN': 'EMPTY_DIR',
-        'CPL_VSIL_CURL_USE_HEAD': 'NO',
+        # The header and index of a cloud-optimised file in one request.
+        'GDAL_INGESTED_BYTES_AT_OPEN': 32768,
         # A file that failed once is not taken to be missing ever after.
         'CPL_VSIL_CURL_NON_CACHED': '/vsicurl/:/vsis3/',
         'GDAL_HTTP_MERGE_CONSECUTIVE_RANGES': 'YES',

@@ -58,6 +58,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer({})
 
+    do_HEAD = do_GET
+
     def do_POST(self) -> None:
         length = int(self.headers.get('Content-Length', 0))
         self._answer(json.loads(self.rfile.read(length) or b'{}'))
@@ -149,5 +151,5 @@ class Handler(BaseHTTPRequestHandler):
             data, self.close_connection = data[: len(data) // 2], True
         if self.command != 'HEAD':
             self.wfile.write(data)
-        with self.server.lock:
-            self.server.sent[urlsplit(self.path).path] += len(data)
+            with self.server.lock:
+                self.server.sent[urlsplit(self.path).path] += len(data)
