@@ -11,7 +11,7 @@ from pyproj import Transformer
 from stac_archive import TILES, write_cog
 
 from torchgeo_caco.acquisition import Dates, Quality, download
-from torchgeo_caco.acquisition.fetch import patch_grid
+from torchgeo_caco.acquisition.patch import patch_grid
 from torchgeo_caco.datasets import SeasonalTemporalDataset
 from torchgeo_caco.stores import FolderStore
 
@@ -129,7 +129,7 @@ def test_judged_on_the_patch_and_not_on_the_scene(server, plan, places, root):
     summary = download(places[:1], root, snow, progress=False)
     assert summary.done == 1
     assert len(summary.report) == 6
-    assert 'west: scene given up: S2A_32TQR_20181214_snowy: answered with 404' in summary.report
+    assert 'west: scene given up: S2A_32TQR_20181214_snowy: red: answered with 404' in summary.report
 
 
 def test_dates_of_two_periods():

@@ -1,7 +1,7 @@
 """From places on a map to a store of seasonal time series."""
 
-from .download import Summary, download
-from .fetch import Outcome, Place, fetch
+from .runner import Summary, download
+from .patch import Outcome, Place, fetch
 from .plan import Dates, Plan, Quality
 from .providers import PROVIDERS, Provider
 

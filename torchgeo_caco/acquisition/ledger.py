@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .fetch import Place
+from .patch import Place
 from .plan import Plan
 
 #: Names within the store's folder; the store looks at neither.
@@ -33,16 +33,22 @@ class Ledger:
                 self.entries[entry['place']] = entry
 
     def _read(self) -> Iterator[dict[str, Any]]:
-        lines = self._path.read_bytes().splitlines() if self._path.exists() else []
-        for number, line in enumerate(lines):
+        if not self._path.exists():
+            return
+        text = self._path.read_bytes()
+        # Killed while it was written: a line like that is never followed by its folder.
+        whole = text.rfind(b'\n') + 1
+        if whole < len(text):
+            os.truncate(self._path, whole)
+        for number, line in enumerate(text[:whole].splitlines(), 1):
             try:
                 entry = json.loads(line)
-                entry['place'], entry['status']  # noqa: B018
-            except (ValueError, KeyError, TypeError):
-                # Killed while it was written; a line like that is never followed by its folder.
-                if number == len(lines) - 1 or not line.strip():
-                    continue
-                raise ValueError(f'{self._path}: line {number + 1} is damaged: delete it.') from None
+                if not {'place', 'status', 'lon', 'lat'} <= set(entry):
+                    raise ValueError('something is missing')
+            except ValueError as error:
+                raise ValueError(
+                    f'{self._path}: line {number} is damaged ({error}); delete it.'
+                ) from error
             yield entry
 
     def add(self, place: Place, status: str, record: dict[str, Any]) -> None:
@@ -50,22 +56,15 @@ class Ledger:
 
         Args:
             place: The place.
-            status: See :class:`~torchgeo_caco.acquisition.fetch.Outcome`.
+            status: See :class:`~torchgeo_caco.acquisition.patch.Outcome`.
             record: The rest.
         """
         entry = {'place': place.name, 'status': status, 'lon': place.lon, 'lat': place.lat, **record}
         with self._path.open('ab') as file:
-            # A killed process may have left half a line.
-            start = b'\n' if file.tell() and not self._whole() else b''
-            file.write(start + json.dumps(entry).encode() + b'\n')
+            file.write(json.dumps(entry).encode() + b'\n')
             file.flush()
             os.fsync(file.fileno())
         self.entries[place.name] = entry
-
-    def _whole(self) -> bool:
-        with self._path.open('rb') as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) == b'\n'
 
     def status(self, place: Place) -> str | None:
         """What came of a place so far.

@@ -40,6 +40,24 @@ def redact(text: object) -> str:
     return _QUERY.sub('?...', ' '.join(str(text).split()))
 
 
+def explain(error: BaseException) -> str:
+    """All that a chain of exceptions says, without tokens."""
+    messages: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        messages.append(redact(cause))
+        cause = cause.__cause__ or cause.__context__
+    return '; '.join(dict.fromkeys(messages))
+
+
+_NETWORK = re.compile(r'response.?code|curl|timed? ?out|too slow|connect|resolve', re.IGNORECASE)
+
+
+def is_network(message: str) -> bool:
+    """Whether GDAL says that the network is to blame, not the file."""
+    return _NETWORK.search(message) is not None
+
+
 class _Redacting(logging.Filter):
     """Keeps tokens out of third parties' logs."""
 
@@ -48,7 +66,7 @@ class _Redacting(logging.Filter):
         return True
 
 
-for _name in ('odc.loader._rio', 'rasterio._env', 'rasterio._err', 'rasterio._io'):
+for _name in ('rasterio._env', 'rasterio._err', 'rasterio._io'):
     logging.getLogger(_name).addFilter(_Redacting())
 
 

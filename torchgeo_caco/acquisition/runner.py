@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -13,11 +12,10 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 from filelock import FileLock, Timeout
-from rasterio.errors import NotGeoreferencedWarning
 from tqdm import tqdm
 
 from ..stores import FolderWriter
-from .fetch import Outcome, Place, fetch
+from .patch import Outcome, Place, fetch
 from .ledger import REPORT, Ledger
 from .network import redact
 from .plan import Plan
@@ -116,11 +114,7 @@ def download(
         ledger = Ledger(root)
         run = _Run(read_places(places), plan, ledger, count, budget, again)
         ledger.keep_to(plan)
-        # GDAL's warper says it of its own temporary images.
-        with (
-            warnings.catch_warnings(action='ignore', category=NotGeoreferencedWarning),
-            _executor(workers, dask) as (executor, slots),
-        ):
+        with _executor(workers, dask) as (executor, slots):
             run.work(executor, slots, progress)
         return run.summary()
 

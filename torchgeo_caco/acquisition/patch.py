@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, Never, NamedTuple
 
 import numpy as np
-import odc.stac
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
@@ -17,9 +16,20 @@ from requests import RequestException
 
 from ..stores.base import footprint
 from .catalog import Acquisition, Catalog, open_catalog
-from .network import LaterError, NeverError, ask_why, gdal_options, hosts, persist, redact
+from .network import (
+    LaterError,
+    NeverError,
+    ask_why,
+    explain,
+    gdal_options,
+    hosts,
+    is_network,
+    persist,
+    redact,
+)
 from .plan import Plan, Window
 from .providers import baseline, find_offset
+from .read import read_window
 
 #: Classes of Sentinel-2's scene classification.
 NODATA, SNOW = 0, 11
@@ -168,18 +178,16 @@ class _Fetch:
         used = []
         for item in acquisition.scenes:
             offset, pixels = self._read_scene(item)
-            if image is None:
-                image = pixels
-            else:
-                image = np.where((image == 0).all(0), pixels, image)
+            # Tiles of one pass differ in nothing but their edges.
+            image = pixels if image is None else np.where(image == 0, pixels, image)
             used.append(item)
             offsets.append(offset)
-            if image.any(0).all():
+            empty = 1 - float(image.all(0).mean())
+            if empty <= self.plan.quality.nodata:
                 break
+        else:
+            raise NeverError(f'{empty:.1%} without data')
         assert image is not None
-        empty = float((image == 0).all(0).mean())
-        if empty > self.plan.quality.nodata:
-            raise NeverError(f'{empty:.0%} without data')
         about = {
             'date': f'{acquisition.time:%Y-%m-%d}',
             'scenes': [item.id for item in used],
@@ -196,9 +204,9 @@ class _Fetch:
             return {}
         classes = np.zeros(self.grid.shape, np.uint8)
         for item in scenes:
-            found = self._load(item, [asset], 'uint8', 'nearest')[0]
+            found = self._load(item, asset, 'nearest')
             classes = np.where(classes == NODATA, found, classes)
-            if classes.all():
+            if (classes == NODATA).mean() <= quality.nodata:
                 break
         shares = {
             'nodata': float((classes == NODATA).mean()),
@@ -207,18 +215,18 @@ class _Fetch:
         }
         for name, share in shares.items():
             if share > getattr(quality, name):
-                raise NeverError(f'{share:.0%} {name}')
+                raise NeverError(f'{share:.1%} {name}')
         return shares
 
     def _read_scene(self, item: Item) -> tuple[int, NDArray[Any]]:
         """Read the bands of a scene as reflectance times 10000, 0 without data."""
         plan = self.plan
         assets = [plan.provider.assets[band] for band in plan.bands]
-        pixels = self._load(item, assets, 'uint16', plan.resampling)
         try:
             offsets = [find_offset(item, asset, plan.provider.offset) for asset in assets]
-        except ValueError as error:
-            self._skip(item, str(error))
+        except (ValueError, KeyError) as error:
+            self._skip(item, f'its offset is unknown: {error}')
+        pixels = np.stack([self._load(item, asset, plan.resampling) for asset in assets])
         shifted = pixels.astype(np.int32) + np.array(offsets, np.int32)[:, None, None]
         # Darker than black is black, not nodata.
         shifted = np.where(pixels == 0, 0, shifted.clip(1, 65535)).astype(np.uint16)
@@ -231,60 +239,39 @@ class _Fetch:
         scaled = (image.astype(np.float32) / 10000).clip(0, 1) * 255
         return np.where(image == 0, 0, scaled.clip(1, 255)).astype(np.uint8)
 
-    def _skip(self, item: Item, why: str) -> None:
+    def _skip(self, item: Item, why: str) -> Never:
         """Give a scene up, and remember why."""
         self.record['skipped'].append(f'{item.id}: {why}')
         raise NeverError(why)
 
-    def _load(
-        self, item: Item, assets: list[str], dtype: str, resampling: str
-    ) -> NDArray[Any]:
-        """Read assets of a scene on the patch's grid, shape (A, H, W), however often it takes."""
-        missing = [asset for asset in assets if asset not in item.assets]
-        if missing:
-            self._skip(item, f'it has no {", ".join(missing)}')
-        network, failures = self.plan.network, []
+    def _load(self, item: Item, asset: str, resampling: str) -> NDArray[Any]:
+        """Read an asset of a scene on the patch's grid, shape (H, W), however often it takes."""
+        if asset not in item.assets:
+            self._skip(item, f'it has no {asset}')
+        url, network = item.assets[asset].href, self.plan.network
+        damaged = []
 
         def attempt() -> NDArray[Any]:
-            urls = [item.assets[asset].href for asset in assets]
             try:
-                with hosts(network.per_host).request(urls[0], 'reads'):
-                    return self._load_once(item, assets, dtype, resampling)
+                with hosts(network.per_host).request(url, 'reads'):
+                    return read_window(self._sign(url), self.grid, resampling)
             except (RasterioError, RequestException) as error:
-                message = redact(error)
-            statuses = (ask_why(self._sign(url), network) for url in urls)
-            status = next((s for s in statuses if s not in (200, 206)), 200)
-            failures.append(status)
+                message = explain(error)
+            status = ask_why(self._sign(url), network)
             if status in (404, 410):
-                raise NeverError(f'answered with {status}')
-            raise LaterError(f'{item.id}: {message} (status {status})')
+                raise NeverError(f'{asset}: answered with {status}')
+            damaged.append(status in (200, 206) and not is_network(message))
+            raise LaterError(f'{item.id}: {asset}: {message} (status {status})')
 
         try:
             return persist(network, attempt)
         except NeverError as error:
             self._skip(item, str(error))
         except LaterError as error:
-            # The server answers well, and yet the file cannot be read: it is damaged.
-            if all(status == 200 for status in failures):
+            # The server answered well each time, and yet the file cannot be read.
+            if all(damaged):
                 self._skip(item, f'unreadable: {error}')
             raise
-        raise AssertionError('unreachable')
-
-    def _load_once(
-        self, item: Item, assets: list[str], dtype: str, resampling: str
-    ) -> NDArray[Any]:
-        about = {'data_type': dtype, 'nodata': 0}
-        loaded = odc.stac.load(
-            [item],
-            assets,
-            geobox=self.grid,
-            dtype=dtype,
-            resampling=resampling,
-            stac_cfg={'*': {'assets': {'*': about}}},
-            patch_url=self._sign,
-        )
-        return np.stack([loaded[asset].to_numpy()[0] for asset in assets])
-
 
     def _sign(self, url: str) -> str:
         """Address with a token, where one is needed; its key comes from the environment."""
