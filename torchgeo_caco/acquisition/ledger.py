@@ -59,7 +59,13 @@ class Ledger:
             status: See :class:`~torchgeo_caco.acquisition.patch.Outcome`.
             record: The rest.
         """
-        entry = {'place': place.name, 'status': status, 'lon': place.lon, 'lat': place.lat, **record}
+        entry = {
+            'place': place.name,
+            'status': status,
+            'lon': place.lon,
+            'lat': place.lat,
+            **record,
+        }
         with self._path.open('ab') as file:
             file.write(json.dumps(entry).encode() + b'\n')
             file.flush()

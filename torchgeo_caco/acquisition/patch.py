@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Never, NamedTuple
+from typing import Any, Literal, NamedTuple, Never
 
 import numpy as np
 import rasterio
@@ -128,7 +128,7 @@ class _Fetch:
     def __init__(self, place: Place, plan: Plan, catalog: Catalog) -> None:
         self.place, self.plan, self.catalog = place, plan, catalog
         self.grid = patch_grid(place.lon, place.lat, plan.size, plan.resolution)
-        self.outline = footprint(str(self.grid.crs), self.grid.transform, self.grid.shape)
+        self.outline = footprint(str(self.grid.crs), self.grid.transform, (plan.size, plan.size))
         self.images: list[NDArray[Any]] = []
         self.record: dict[str, Any] = {'images': [], 'skipped': [], 'missing': []}
 

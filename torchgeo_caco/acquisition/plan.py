@@ -147,7 +147,9 @@ class Plan:
                 f'it has {", ".join(self.provider.assets)}.'
             )
         if self.size < 1 or self.resolution <= 0:
-            raise ValueError(f'size and resolution must be positive: {self.size}, {self.resolution}.')
+            raise ValueError(
+                f'size and resolution must be positive: {self.size}, {self.resolution}.'
+            )
 
     @property
     def dtype(self) -> str:

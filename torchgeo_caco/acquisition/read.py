@@ -53,7 +53,8 @@ def read_window(url: str, grid: GeoBox, resampling: str) -> NDArray[Any]:
     if nodata:
         pixels[pixels == nodata] = 0
     if paste:
-        out[overlap.roi_dst] = pixels
+        rows, columns = (slice(*part.indices(1 << 30)) for part in overlap.roi_dst)
+        out[rows, columns] = pixels
     else:
         rio_reproject(
             pixels, out, source[overlap.roi_src], grid, resampling, src_nodata=0, dst_nodata=0

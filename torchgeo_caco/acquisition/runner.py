@@ -15,9 +15,9 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from ..stores import FolderWriter
-from .patch import Outcome, Place, fetch
 from .ledger import REPORT, Ledger
 from .network import redact
+from .patch import Outcome, Place, fetch
 from .plan import Plan
 
 logger = logging.getLogger(__name__)
@@ -67,9 +67,7 @@ def read_places(table: gpd.GeoDataFrame) -> list[Place]:
     points = points.representative_point()
     named = 'location' in table.columns
     names = table['location'].astype(str) if named else [f'{i:07}' for i in range(len(table))]
-    places = [
-        Place(name, x, y) for name, x, y in zip(names, points.x, points.y, strict=True)
-    ]
+    places = [Place(name, x, y) for name, x, y in zip(names, points.x, points.y, strict=True)]
     if len({place.name for place in places}) != len(places):
         raise ValueError('two places have the same location name.')
     return places
@@ -213,9 +211,7 @@ class _Run:
             self.stopped = f'{DOWN} places in a row failed'
         return self.stopped is None and self.filled + self.failed + running < self.count
 
-    def _finish(
-        self, place: Place, result: Callable[[], Outcome], writer: FolderWriter
-    ) -> None:
+    def _finish(self, place: Place, result: Callable[[], Outcome], writer: FolderWriter) -> None:
         """Write what came of a place."""
         try:
             outcome = result()

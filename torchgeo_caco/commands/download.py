@@ -48,7 +48,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         '--asset', metavar='BAND=NAME', action='append', default=[],
         help="a band's asset, if the provider's names do not fit; may come more than once",
     )  # fmt: skip
-    where.add_argument('--classes', metavar='NAME', help="the scene classification's asset, or none")
+    where.add_argument(
+        '--classes', metavar='NAME', help="the scene classification's asset, or none"
+    )
     where.add_argument('--offset', choices=('baseline', 'flag', 'metadata', 'none'))
     how = parser.add_argument_group('how')
     how.add_argument('--workers', type=int, default=8, help='places at a time (%(default)s)')

@@ -54,7 +54,7 @@ class GeographicSampler(SpatialSampler):
     A city is drawn from the most populated ones, all alike; a patch's centre is an isotropic
     Gaussian around it, in metres on the ground. A patch wholly in the sea is drawn again around the
     same city. Without a dataset it draws from the whole Earth, see :meth:`places`; with one it is a
-    spatial sampler as TorchGeo's own: ``GeographicSampler(dataset) @ SomeTemporalSampler(dataset)``.
+    spatial sampler like TorchGeo's: ``GeographicSampler(dataset) @ SomeTemporalSampler(dataset)``.
 
     If you use this sampler, please cite:
 
@@ -189,8 +189,9 @@ class GeographicSampler(SpatialSampler):
             return good
         for others in taken:
             good &= others.query(points)[0] >= chord
-        for first, second in sorted(cKDTree(points).query_pairs(np.nextafter(chord, 0))):
-            good[second] &= not good[first]
+        rest = np.flatnonzero(good)
+        for first, second in sorted(cKDTree(points[rest]).query_pairs(np.nextafter(chord, 0))):
+            good[rest[second]] &= not good[rest[first]]
         return good
 
     def _chunk(self, number: int, taken: cKDTree) -> pd.DataFrame:
