@@ -53,7 +53,7 @@ def read_window(url: str, grid: GeoBox, resampling: str) -> NDArray[Any]:
     if nodata:
         pixels[pixels == nodata] = 0
     if paste:
-        rows, columns = (slice(*part.indices(1 << 30)) for part in overlap.roi_dst)
+        rows, columns = (slice(part.start, part.stop) for part in overlap.roi_dst)
         out[rows, columns] = pixels
     else:
         rio_reproject(
