@@ -17,7 +17,8 @@ CONF = Path(__file__).parents[2] / 'conf'
 @pytest.mark.filterwarnings('ignore:The number of training batches')
 @pytest.mark.filterwarnings('ignore:.*litlogger.*')
 @pytest.mark.filterwarnings('ignore:Detected call of `lr_scheduler.step')
-def test_download_and_fit(server, places, tmp_path, capsys):
+def test_download_and_fit(server, places, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr('sys.argv', ['torchgeo'])
     places.to_parquet(tmp_path / 'places.parquet')
     arguments = [
         'download', str(tmp_path / 'places.parquet'), '-o', str(tmp_path / 'store'),
