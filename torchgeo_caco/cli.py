@@ -10,6 +10,8 @@ COMMANDS = {
     'convert': "turn anybody's checkpoint into a timm model folder",
     'evaluate': 'score frozen features of any weights on labelled data',
     'export': 'turn a checkpoint of ours into a model folder, TorchScript, ONNX...',
+    'locate': 'draw places around cities, for a dataset of your own',
+    'download': 'fetch satellite images of places into a folder to train on',
 }
 
 

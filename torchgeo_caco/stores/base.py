@@ -211,6 +211,7 @@ class SeasonalWriter(ABC):
         dtype: DTypeLike = 'uint16',
         nodata: float | None = 0,
         scale: str | None = None,
+        resume: bool = False,
     ) -> None:
         """Initialize a new SeasonalWriter instance.
 
@@ -221,9 +222,10 @@ class SeasonalWriter(ABC):
             dtype: Data type of all images, one of :data:`DTYPES`.
             nodata: Value that marks nodata, or None.
             scale: ``'0-255'``, ``'reflectance'`` (times 10000) or None (unknown).
+            resume: Whether *root* may hold locations already, where the layout allows that.
 
         Raises:
-            FileExistsError: If *root* exists and is not empty.
+            FileExistsError: If *root* exists and is not empty, without *resume*.
             ValueError: If *dtype* is another, or a band is named twice.
         """
         self.root, self.dtype = Path(root), np.dtype(dtype)
@@ -231,7 +233,7 @@ class SeasonalWriter(ABC):
             raise ValueError(f'{root}: dtype must be one of {", ".join(DTYPES)}, not {self.dtype}.')
         if len({canonical_band(band) for band in bands}) != len(bands):
             raise ValueError(f'{root}: a band is named twice in {", ".join(bands)}.')
-        if self.root.exists() and any(self.root.iterdir()):
+        if not resume and self.root.exists() and any(self.root.iterdir()):
             raise FileExistsError(f'{root} exists and is not empty; nothing was written.')
         self.root.mkdir(parents=True, exist_ok=True)
         self.bands, self.shape = tuple(bands), (int(shape[0]), int(shape[1]))

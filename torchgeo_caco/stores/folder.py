@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -258,7 +259,11 @@ def _centre(image: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
 
 
 class FolderWriter(SeasonalWriter):
-    """Writes the layout that :class:`FolderStore` reads; a location appears when it is whole."""
+    """Writes the layout that :class:`FolderStore` reads; a location appears when it is whole.
+
+    With ``resume=True`` it goes on with a folder that an earlier writer began, even one that was
+    killed.
+    """
 
     def _write(
         self,
@@ -278,8 +283,12 @@ class FolderWriter(SeasonalWriter):
         }
         if place is not None:
             profile |= {'crs': place[0], 'transform': place[1]}
+        if (self.root / location).exists():
+            raise ValueError(f'{self.root}: location {location!r} is there already.')
         # Hidden, so that a store opened meanwhile does not see it.
         partial = self.root / f'.{location}.partial'
+        if partial.exists():
+            shutil.rmtree(partial)
         with rasterio.Env(**_GDAL), _quiet():
             for i, (date, image) in enumerate(zip(dates, images, strict=True)):
                 again = int(np.sum(dates[:i] == date))

@@ -1,0 +1,57 @@
+"""From the command line: download, then train on what came of it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torchgeo.main import main as torchgeo
+
+from torchgeo_caco.cli import main
+from torchgeo_caco.models.describe import last_metrics
+
+CONF = Path(__file__).parents[2] / 'conf'
+
+
+@pytest.mark.filterwarnings('ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning')
+@pytest.mark.filterwarnings('ignore:The .*dataloader.* does not have many workers')
+@pytest.mark.filterwarnings('ignore:The number of training batches')
+@pytest.mark.filterwarnings('ignore:.*litlogger.*')
+@pytest.mark.filterwarnings('ignore:Detected call of `lr_scheduler.step')
+def test_download_and_fit(server, places, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr('sys.argv', ['torchgeo'])
+    places.to_parquet(tmp_path / 'places.parquet')
+    arguments = [
+        'download', str(tmp_path / 'places.parquet'), '-o', str(tmp_path / 'store'),
+        '--provider', 'earth-search', '--stac', f'{server.url}/v1', '--size', '64',
+        '--seasons', '3', '--shift-days', '0', '--reference', '2023-06-01',
+    ]  # fmt: skip
+    assert main(arguments) == 0
+    told = capsys.readouterr().out
+    assert '3 places in' in told
+    assert 'period 1: 9 images from 2022-12-18 to 2023-06-04' in told
+    assert 'between the periods: 4.00 years' in told
+    torchgeo([
+        'fit', '--config', str(CONF / 'caco.yaml'), '--data.root', str(tmp_path / 'store'),
+        '--data.seasons_per_period', '3', '--data.batch_size', '3', '--data.num_workers', '0',
+        '--model.model', 'resnet10t', '--model.size', '32', '--model.memory_bank_size', '16',
+        '--trainer.max_epochs', '2', '--trainer.default_root_dir', str(tmp_path / 'run'),
+        '--trainer.accelerator', 'cpu', '--trainer.log_every_n_steps', '1',
+        '--trainer.enable_progress_bar', 'false', '--trainer.enable_model_summary', 'false',
+    ])  # fmt: skip
+    checkpoint = torch.load(tmp_path / 'run' / 'checkpoints' / 'last.ckpt', weights_only=True)
+    assert len(checkpoint['caco_locations']) == 3
+    assert last_metrics(tmp_path / 'run' / 'metrics.csv')
+
+
+def test_arguments_that_are_wrong(tmp_path, capsys, places):
+    places.to_parquet(tmp_path / 'places.parquet')
+    table, out = str(tmp_path / 'places.parquet'), str(tmp_path / 'store')
+    for wrong, told in (
+        (['--bands', 'B4,B77'], 'has no band B77; it has B1, B2'),
+        (['--window-days', '99'], 'windows must not overlap'),
+        (['--periods', '3'], 'periods must be 1 or 2'),
+    ):
+        assert main(['download', table, '-o', out, *wrong]) == 1
+        assert told in capsys.readouterr().err
+    assert main(['download', str(tmp_path / 'none.gpkg'), '-o', out]) == 1
+    assert 'none.gpkg does not exist' in capsys.readouterr().err

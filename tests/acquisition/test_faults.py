@@ -1,0 +1,156 @@
+"""Servers fail, clients are killed: the store is the same, or the report says what is missing."""
+
+import itertools
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import rasterio
+from faults import KINDS, LYING, Schedule
+
+from torchgeo_caco.acquisition import Quality, download
+from torchgeo_caco.acquisition.ledger import Ledger
+from torchgeo_caco.acquisition.plan import Network
+
+#: Patience is short, so that the tests are.
+HASTY = Network(timeout=1, attempts=8, backoff=0.02, longest=0.1)
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """All pixels of a store, by file; each file can be read."""
+    found = {}
+    for path in sorted(root.glob('[!.]*/*/*.tif')):
+        with rasterio.open(path) as file:
+            found[str(path.relative_to(root))] = file.read().tobytes()
+    return found
+
+
+@pytest.fixture
+def hasty(plan):
+    return replace(plan, network=HASTY)
+
+
+@pytest.fixture
+def whole(plan, places, tmp_path):
+    """The store without faults."""
+    download(places[:2], tmp_path / 'whole', plan, progress=False)
+    return contents(tmp_path / 'whole')
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_one_kind_of_fault(kind, server, hasty, places, root, whole):
+    server.stalled = 1.5
+    every, count = 60 if kind == 'stall' else 11, itertools.count(5)
+
+    def faults(path: str) -> str | None:
+        if kind == 'empty' and not path.endswith('search'):
+            return None
+        return kind if next(count) % every == 0 else None
+
+    server.faults = faults
+    summary = download(places[:2], root, hasty, progress=False)
+    assert server.met[kind]
+    if summary.failed:
+        server.faults = None
+        summary = download(places[:2], root, hasty, progress=False)
+    if contents(root) != whole:
+        assert kind in LYING
+        assert summary.report
+    else:
+        assert summary.done == 2
+
+
+def test_retry_after_is_obeyed(server, hasty, places, root, whole):
+    asked: list[float] = []
+
+    def faults(path: str) -> str | None:
+        if not path.endswith('red.tif') or len(asked) > 1:
+            return None
+        asked.append(time.monotonic())
+        return '429'
+
+    server.faults = faults
+    download(places[:1], root, hasty, workers=1, progress=False)
+    # The reading, and the question why it failed: its answer says to wait a second.
+    assert len(asked) == 2
+    assert contents(root).items() <= whole.items()
+
+
+def test_a_server_that_is_down(server, hasty, places, root):
+    server.faults = lambda path: '500'
+    network = replace(HASTY, attempts=2, longest=0.02)
+    summary = download(places, root, replace(hasty, network=network), progress=False)
+    assert (summary.done, summary.failed) == (0, 3)
+    assert 'landing page failed' in summary.report[0]
+    server.faults = None
+    assert download(places, root, hasty, progress=False).done == 3
+
+
+def test_a_damaged_file_is_given_up_and_told(archive, server, plan, places, root):
+    path = archive.root / 'S2A_32TQR_20181218_good' / 'red.tif'
+    whole = path.read_bytes()
+    path.write_bytes(whole[:200] + b'x' * (len(whole) - 200))
+    try:
+        patient = replace(plan, network=replace(HASTY, attempts=2), quality=Quality(tries=5))
+        summary = download(places[:1], root, patient, progress=False)
+    finally:
+        path.write_bytes(whole)
+    assert summary.done == 1
+    assert (root / 'west' / '20181211' / 'B4.tif').is_file()  # the spare pass
+    assert 'S2A_32TQR_20181218_good: unreadable' in summary.report[0]
+
+
+def test_tokens_are_not_told(server, plan, places, root, monkeypatch, caplog):
+    monkeypatch.setattr(
+        'torchgeo_caco.acquisition.patch._Fetch._sign', lambda self, url: f'{url}?sig=SECRET'
+    )
+    server.token = 'SECRET'
+    server.faults = Schedule(0, ('500',))
+    server.faults.share = 0.3
+    network = replace(HASTY, attempts=3)
+    summary = download(places, root, replace(plan, network=network), progress=False)
+    assert summary.failed
+    told = [path.read_text() for path in root.iterdir() if path.is_file()]
+    assert 'SECRET' not in ''.join([*told, caplog.text, str(summary)])
+
+
+def test_budget(server, plan, places, root):
+    summary = download(places, root, plan, budget=30, workers=1, progress=False)
+    assert summary.done == 1
+    assert summary.stopped == 'the budget of 30 requests is used up'
+    assert download(places, root, plan, progress=False).done == 3
+
+
+def test_half_a_line_in_the_ledger(plan, places, root, whole):
+    download(places[:1], root, plan, progress=False)
+    with (root / 'ledger.jsonl').open('ab') as file:
+        file.write(b'{"place": "seam", "sta')
+    summary = download(places[:2], root, plan, progress=False)
+    assert summary.done == 2
+    assert contents(root) == whole
+    assert set(Ledger(root).entries) == {'west', 'seam'}
+
+
+def test_kill_at_any_time(server, plan, places, root, whole):
+    # Each client gets a little further; the store is never seen with half a place.
+    for number in range(40):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                download(places[:2], root, plan, workers=1, progress=False)
+            finally:
+                os._exit(0)
+        time.sleep(0.1 + 0.35 * number)
+        os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+        for place in root.glob('[!.]*/'):
+            assert len(list(place.glob('*/*.tif'))) == 6 * 3
+        if not os.WIFSIGNALED(status):
+            break
+    server.requests.clear()
+    assert download(places[:2], root, plan, progress=False).done == 2
+    assert contents(root) == whole
+    assert not list(root.glob('.*.partial'))
