@@ -4,7 +4,9 @@ from pathlib import Path
 
 from .base import SeasonalStore, SeasonalWriter, canonical_band
 from .folder import FolderStore, FolderWriter
+from .packing import pack
 from .packed import PackedStore, PackedWriter
+from .verifying import verify
 
 
 def open_store(root: str | Path) -> SeasonalStore:
@@ -36,4 +38,6 @@ __all__ = (
     'SeasonalWriter',
     'canonical_band',
     'open_store',
+    'pack',
+    'verify',
 )

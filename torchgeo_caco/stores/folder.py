@@ -19,7 +19,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from shapely.geometry.base import BaseGeometry
 
-from .base import DTYPES, SeasonalStore, SeasonalWriter, canonical_band, footprint
+from .base import DTYPES, Place, SeasonalStore, SeasonalWriter, canonical_band, footprint
 
 LAYOUT = '<location>/<date>/<band>.tif'
 
@@ -120,6 +120,7 @@ class FolderStore(SeasonalStore):
         with _quiet():
             headers = [_header(first / file) for file in self._files]
         self._grid = max(header['shape'] for header in headers)
+        self._finest = max(range(len(headers)), key=lambda i: headers[i]['shape'])
         self.shape = self._grid if size is None else (size, size)
         self.dtype, self.nodata = np.dtype(headers[0]['dtype']), headers[0]['nodata']
         if self.dtype.name not in DTYPES:
@@ -146,6 +147,22 @@ class FolderStore(SeasonalStore):
                 raise ValueError(f'{path} is missing; each date needs {", ".join(self.bands)}.')
             return folder / other
         return path
+
+    def places(self, location: int) -> list[Place | None]:
+        """Where each image of a location lies, None where it is unknown."""
+        paths = [self._path(location, t, self._finest) for t in range(self._counts[location])]
+        with _quiet():
+            return [self._place(header) for header in _pool(os.getpid()).map(_header, paths)]
+
+    def _place(self, header: dict[str, Any]) -> Place | None:
+        """Where an image lies after cropping or padding."""
+        if header['crs'] is None:
+            return None
+        down, right = (
+            max(0, have - want) // 2 - max(0, want - have) // 2
+            for have, want in zip(header['shape'], self.shape, strict=True)
+        )
+        return header['crs'].to_string(), header['transform'] @ Affine.translation(right, down)
 
     def _footprints(self) -> Sequence[BaseGeometry | None]:
         with _quiet():
@@ -241,7 +258,7 @@ class FolderWriter(SeasonalWriter):
         location: str,
         dates: NDArray[np.datetime64],
         images: NDArray[Any],
-        place: tuple[str, Affine] | None,
+        place: Place | None,
     ) -> None:
         profile = {
             'driver': 'GTiff',
