@@ -177,6 +177,10 @@ class SeasonalTemporalDataModule(BaseDataModule):
         if self._sampler is not None:
             self._sampler.set_changed(changed)
 
+    @property
+    def _on_gpu(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == 'cuda'
+
     def train_dataloader(self) -> DataLoader[Any]:
         """The training data."""
         dataset: Any = self._valid_attribute('train_dataset')
@@ -192,6 +196,7 @@ class SeasonalTemporalDataModule(BaseDataModule):
             collate_fn=collate,
             drop_last=True,
             persistent_workers=self.num_workers > 0,
+            pin_memory=self._on_gpu,
         )
 
     def val_dataloader(self) -> Any:

@@ -11,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import get_worker_info
 from torchgeo.datasets import DatasetNotFoundError, NonGeoDataset, RGBBandsMissingError
 
 from ..stores import SeasonalStore, canonical_band, open_store
@@ -214,10 +215,12 @@ class SeasonalTemporalDataset(NonGeoDataset):
                 epoch = torch.randint(2**62, (len(wanted),)).numpy()
             times = self.draw(locations, epoch)
         numbers = self._numbers[locations]
-        flat = self.store.read_batch(numbers, times.reshape(len(wanted), -1), self.bands)
+        image = _room((*times.shape, len(self.bands), *self.store.shape), self.store.dtype)
+        self.store.read_batch(
+            numbers, times.reshape(len(wanted), -1), self.bands, image.flatten(1, 2).numpy()
+        )
         days = np.stack([self.store.dates(n)[t] for n, t in zip(numbers, times, strict=True)])
-        image = torch.from_numpy(flat)
-        image = image.flatten(1, 2) if self.flatten else image.unflatten(1, times.shape[1:])
+        image = image.flatten(1, 3) if self.flatten else image
         date = torch.from_numpy(days.astype('datetime64[D]').astype(np.int64))
         index = torch.from_numpy(locations)
         samples = [
@@ -264,6 +267,17 @@ class SeasonalTemporalDataset(NonGeoDataset):
         if suptitle is not None:
             fig.suptitle(suptitle)
         return fig
+
+
+def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
+    """Memory from which a batch need not be copied on its way to the device."""
+    kind = torch.from_numpy(np.empty(0, dtype)).dtype
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=kind, pin_memory=torch.cuda.is_initialized())
+    # What a worker sends must lie in shared memory; PyTorch's own collate does the same.
+    size = int(np.prod(shape)) * dtype.itemsize
+    shared: Any = torch.UntypedStorage._new_shared(size)
+    return torch.empty(0, dtype=kind).set_(shared).view(shape)
 
 
 def _gathered(tensors: list[Tensor]) -> Tensor | None:

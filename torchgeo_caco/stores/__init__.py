@@ -4,8 +4,8 @@ from pathlib import Path
 
 from .base import SeasonalStore, SeasonalWriter, canonical_band
 from .folder import FolderStore, FolderWriter
-from .packing import pack
 from .packed import PackedStore, PackedWriter
+from .packing import pack
 from .verifying import verify
 
 

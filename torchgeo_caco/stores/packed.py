@@ -196,7 +196,8 @@ class PackedStore(SeasonalStore):
             if here.all():
                 np.take(source, rows, axis=0, out=flat, mode='clip')
             else:
-                flat[here] = source[rows[here]]
+                for image in np.flatnonzero(here):
+                    np.take(source, rows[image], axis=0, out=flat[image], mode='clip')
 
 
 class PackedWriter(SeasonalWriter):
