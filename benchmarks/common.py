@@ -7,39 +7,56 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 
+class Times(NamedTuple):
+    """Seconds of one call, a number for each round.
+
+    Attributes:
+        wall: On the clock.
+        cpu: Of all threads of this process; what a busy machine disturbs least.
+    """
+
+    wall: list[float]
+    cpu: list[float]
+
+
 def interleave(
-    ways: dict[str, Callable[[], Any]], repeats: int, sync: Callable[[], Any] | None = None
-) -> dict[str, list[float]]:
+    ways: dict[str, Callable[[], Any]], repeats: int, least: float = 0.1
+) -> dict[str, Times]:
     """Time several ways to do one thing in turn, so that a noisy machine disturbs all alike.
 
     Args:
-        ways: What to time, by name; each is called once before.
+        ways: What to time, by name.
         repeats: Rounds.
-        sync: Waits for a device.
+        least: Seconds that a way is repeated in each round.
 
     Returns:
-        Seconds of every round, by name.
+        Times of every round, by name.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for round_ in range(repeats + 1):
+    times = {name: Times([], []) for name in ways}
+    number = {}
+    for name, call in ways.items():
+        call()
+        start = time.process_time()
+        call()
+        number[name] = max(1, min(100, int(least / max(1e-6, time.process_time() - start))))
+    for _ in range(repeats):
         for name, call in ways.items():
-            start = time.perf_counter()
-            call()
-            if sync is not None:
-                sync()
-            if round_:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
+            wall, cpu = time.perf_counter(), time.process_time()
+            for _ in range(number[name]):
+                call()
+            times[name].wall.append((time.perf_counter() - wall) / number[name])
+            times[name].cpu.append((time.process_time() - cpu) / number[name])
+    return times
 
 
-def ratio(seconds: dict[str, list[float]], slow: str, fast: str) -> float:
+def ratio(slow: list[float], fast: list[float]) -> float:
     """Median over the rounds of how many times faster one way is than another."""
-    return median(a / b for a, b in zip(seconds[slow], seconds[fast], strict=True))
+    return median(a / b for a, b in zip(slow, fast, strict=True))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
