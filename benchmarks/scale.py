@@ -29,6 +29,7 @@ class SyntheticStore(SeasonalStore):
     """Any number of locations that lie nowhere."""
 
     def __init__(self, count: int) -> None:
+        """Make as many locations as that."""
         self.root = Path('synthetic')
         self.names = tuple(f'{n:07}' for n in range(count))
         self.bands, self.dtype, self.shape = ('B4',), np.dtype('uint8'), (1, 1)

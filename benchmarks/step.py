@@ -36,6 +36,7 @@ class Clock:
     """Adds up the time of parts, waiting for the device at each end."""
 
     def __init__(self, device: torch.device) -> None:
+        """Time what this device does."""
         self.device, self.seconds = device, defaultdict[str, float](float)
 
     def wait(self) -> None:
@@ -67,6 +68,7 @@ class Measured(Callback):
     """Seconds of the steps of a fit, after the batches that were read ahead."""
 
     def __init__(self, skip: int, clock: Clock) -> None:
+        """Leave out this many steps."""
         self.skip, self.clock, self.seconds = skip, clock, 0.0
 
     def on_train_batch_end(self, trainer: Any, task: Any, *_: Any) -> None:
