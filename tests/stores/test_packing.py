@@ -271,3 +271,15 @@ def test_command_line(source, tmp_path, capsys):
     assert 'images-00000.npy is damaged: its SHA-256' in capsys.readouterr().err
     assert main(['pack', str(tmp_path / 'none'), str(tmp_path / 'q')]) == 1
     assert 'none is no folder' in capsys.readouterr().err
+
+
+def test_the_lines_in_the_documentation_read_it(source, tmp_path):
+    packed = pack(FolderStore(source), tmp_path / 'p', shard_bytes=SHARD)
+    page = (Path(__file__).parents[2] / 'docs' / 'packed.md').read_text()
+    lines = page.split('```python\n')[1].split('```')[0]
+    assert len(lines.splitlines()) == 5
+    for number, location in enumerate(packed.names):
+        names: dict[str, Any] = {'root': tmp_path / 'p', 'location': location}
+        exec(lines, names)
+        assert np.array_equal(names['image'], packed.read(number, [0])[0])
+        assert names['row'].date == packed.dates(number)[0]
