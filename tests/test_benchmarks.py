@@ -9,18 +9,15 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import common, loading, scale, step
 
-pytestmark = [
-    pytest.mark.filterwarnings('ignore'),
-]
+pytestmark = pytest.mark.filterwarnings('ignore')
 
 
 @pytest.fixture
 def page(tmp_path):
     """A page with a place for each table."""
     path = tmp_path / 'page.md'
-    path.write_text(
-        ''.join(f'# {n}\n<!-- {n} -->\nto be replaced\n<!-- /{n} -->\n' for n in ('loading', 'step'))
-    )
+    sections = (f'<!-- {n} -->\nto be replaced\n<!-- /{n} -->\n' for n in ('loading', 'step'))
+    path.write_text(''.join(sections))
     return path
 
 
