@@ -236,7 +236,7 @@ def main(arguments: list[str] | None = None) -> None:
         f'Encoder passes a step: 1 with gradient, 4 without. The whole fit runs at '
         f'**{median(shares):.2f}** of the ceiling (rounds: '
         f'{", ".join(f"{share:.2f}" for share in sorted(shares))}), '
-        f'{args.rows / median(whole):.0f} rows/s here.\n\n'
+        f'{args.rows / median(whole):.3g} rows/s here.\n\n'
     )
     rows = [[key, f'{100 * median(part[key]):.1f} %'] for key in PARTS]
     report('step', text + table(['part', 'share of a step'], rows), args.write)
