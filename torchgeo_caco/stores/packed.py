@@ -79,6 +79,10 @@ class PackedStore(SeasonalStore):
 
     The arrays are memory-mapped. The index is GeoParquet, sorted by location and date, so that
     NumPy and GeoPandas alone can read the store. A pickled store is a path: a worker opens its own.
+
+    Attributes:
+        sizes: Number of images in each shard.
+        checksums: SHA-256 of each file by its name; empty if they were not written.
     """
 
     def __init__(self, root: str | Path) -> None:
