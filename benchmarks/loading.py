@@ -74,7 +74,7 @@ def read_packed(dataset: SeasonalTemporalDataset, order: list[int]) -> torch.Ten
 
 def others(root: Path, packed: PackedStore, order: list[int]) -> dict[str, Callable[[], Any]]:
     """The same pictures in the formats of other libraries that are installed."""
-    pictures = np.concatenate([packed.read(n, range(DATES)) for n in range(len(packed))])
+    pictures = np.concatenate([packed.read(n, range(DATES), BANDS) for n in range(len(packed))])
     rows = np.array(order)[:, None] * DATES + np.arange(SEASONS)
     ways: dict[str, Callable[[], Any]] = {}
     if find_spec('zarr'):
@@ -140,7 +140,7 @@ def main(arguments: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         folder = write_pictures(root, args.locations, args.size)
-        packed = pack(folder, root / 'packed', shard_bytes=2**24)
+        packed = pack(folder, root / 'packed', bands=BANDS, shard_bytes=2**24)
         dataset = SeasonalTemporalDataset(
             packed.root, bands=BANDS, periods=1, seasons=SEASONS, seed=1
         )
