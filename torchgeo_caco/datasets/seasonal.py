@@ -272,8 +272,11 @@ class SeasonalTemporalDataset(NonGeoDataset):
 def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
     """Memory from which a batch need not be copied on its way to the device."""
     kind = torch.from_numpy(np.empty(0, dtype)).dtype
+    if get_worker_info() is None and torch.cuda.is_initialized():
+        return torch.empty(shape, dtype=kind, pin_memory=True)
     if get_worker_info() is None:
-        return torch.empty(shape, dtype=kind, pin_memory=torch.cuda.is_initialized())
+        # NumPy asks for huge pages: small ones take longer to get than an image takes to copy.
+        return torch.from_numpy(np.empty(shape, dtype))
     # What a worker sends must lie in shared memory; PyTorch's own collate does the same.
     size = int(np.prod(shape)) * dtype.itemsize
     shared: Any = torch.UntypedStorage._new_shared(size)
