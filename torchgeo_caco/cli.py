@@ -7,6 +7,7 @@ from importlib import import_module
 
 #: Each sub-command is the module of this name in ``commands``, imported only when it is called.
 COMMANDS = {
+    'pack': 'copy any store of images into a packed one, which is read many times faster',
     'convert': "turn anybody's checkpoint into a timm model folder",
     'evaluate': 'score frozen features of any weights on labelled data',
     'export': 'turn a checkpoint of ours into a model folder, TorchScript, ONNX...',

@@ -22,9 +22,9 @@ COUNTS = {'p0': 8, 'p1': 7, 'p2': 12, 'p3': 9, 'p4': 10}
 WRITERS = {'folder': FolderWriter, 'packed': PackedWriter}
 
 
-def write(root: Path, layout: str = 'packed', dtype: str = 'uint16') -> Path:
+def write(root: Path, layout: str = 'packed', dtype: str = 'uint16', **extra: int) -> Path:
     """Five places of 7 to 12 dates, one every 100 days; pixel = 1000 place + 10 date + band."""
-    with WRITERS[layout](root, bands=BANDS, shape=(4, 5), dtype=dtype) as writer:
+    with WRITERS[layout](root, bands=BANDS, shape=(4, 5), dtype=dtype, **extra) as writer:
         for place, (name, count) in enumerate(COUNTS.items()):
             dates = np.datetime64('2016-01-01') + 100 * np.arange(count)
             pixels = 1000 * place + 10 * np.arange(count)[:, None] + np.arange(4)
@@ -163,6 +163,36 @@ def test_a_plain_loader_shows_new_dates_every_epoch(root, workers):
     assert not torch.equal(first[0], first[1])
     assert not torch.equal(first[1], first[2])
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def tell_memory(samples):
+    """A batch, and whether it already lay in shared memory."""
+    return {'shared': samples[0]['image'].is_shared(), **collate(samples)}
+
+
+@pytest.mark.parametrize(
+    ('layout', 'workers', 'method'),
+    [
+        ('folder', 0, None), ('folder', 2, 'fork'), ('packed', 0, None), ('packed', 2, 'fork'),
+        ('packed', 1, 'spawn'),
+    ],
+)  # fmt: skip
+def test_workers_of_any_kind_give_the_same(tmp_path, layout, workers, method):
+    extra = {'shard_images': 12} if layout == 'packed' else {}
+    dataset = SeasonalTemporalDataset(write(tmp_path / 's', layout, **extra))
+    dataset.set_epoch(3)
+    # A spawned worker does not know this module.
+    how = collate if method == 'spawn' else tell_memory
+    loader = DataLoader(
+        dataset, batch_size=2, num_workers=workers, collate_fn=how, multiprocessing_context=method
+    )
+    batches = list(loader)
+    assert [batch['index'].tolist() for batch in batches] == [[0, 1], [2, 3]]
+    for batch in batches:
+        assert batch.get('shared', True) == (workers > 0)
+        assert batch['image'].dtype == torch.uint16
+        whole = torch.stack([dataset[int(i)]['image'] for i in batch['index']])
+        assert torch.equal(batch['image'], whole)
 
 
 def test_unset_epoch_draws_anew_for_a_location_that_comes_twice(root):

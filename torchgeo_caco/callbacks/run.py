@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from ..checkpoints import AtomicCheckpointIO
@@ -54,9 +54,17 @@ def run_callbacks(task: LightningModule) -> list[Callback]:
         if type(saver) is ModelCheckpoint and saver.dirpath is None and saver.save_last is None:
             callbacks.append(ModelCheckpoint(f'{root}/checkpoints', '{epoch:04d}', save_last=True))
         callbacks.append(ModelFolderExport())
+    bar = trainer.progress_bar_callback
+    if type(bar) is TQDMProgressBar and bar.refresh_rate == 1 and _on_gpu(trainer):
+        # To show a number the host waits for the GPU: not at every step.
+        callbacks.append(TQDMProgressBar(refresh_rate=max(1, trainer.log_every_n_steps)))
     if getattr(task, 'periods', 1) == 2 and task.hparams['long_term_negatives'] == 'changed':
         callbacks.append(ChangeTracker(task.hparams['histogram_every']))
     if saver is not None:
         # After the mixture is fitted.
         callbacks += [LogBeforeSaving(), SaveLast()]
     return callbacks
+
+
+def _on_gpu(trainer: Any) -> bool:
+    return trainer.strategy.root_device.type == 'cuda'

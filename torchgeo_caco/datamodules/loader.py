@@ -88,6 +88,7 @@ def make_loader(
     batch_size: int,
     num_workers: int,
     collate: Callable[[Any], Any],
+    pin_memory: bool = False,
 ) -> ResumableLoader:
     """A loader of whole batches.
 
@@ -97,6 +98,7 @@ def make_loader(
         batch_size: Samples in a batch.
         num_workers: Processes that read.
         collate: Makes a batch of samples.
+        pin_memory: Whether batches are put where a GPU can fetch them by itself.
 
     Returns:
         The loader.
@@ -113,6 +115,7 @@ def make_loader(
         collate_fn=collate,
         drop_last=True,
         persistent_workers=num_workers > 0,
+        pin_memory=pin_memory,
         generator=generator,
         worker_init_fn=partial(_begin_worker, reading) if num_workers else None,
     )

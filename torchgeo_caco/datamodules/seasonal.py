@@ -222,6 +222,10 @@ class SeasonalTemporalDataModule(BaseDataModule):
         if self._sampler is not None:
             self._sampler.set_changed(changed)
 
+    @property
+    def _on_gpu(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == 'cuda'
+
     def train_dataloader(self) -> ResumableLoader:
         """The training data."""
         dataset: Any = self._valid_attribute('train_dataset')
@@ -230,7 +234,7 @@ class SeasonalTemporalDataModule(BaseDataModule):
         if self._changed is not None and fraction is not None:
             self._sampler.set_changed(self._changed)
         self._loader = make_loader(
-            dataset, self._sampler, self.batch_size, self.num_workers, collate
+            dataset, self._sampler, self.batch_size, self.num_workers, collate, self._on_gpu
         )
         return self._loader
 

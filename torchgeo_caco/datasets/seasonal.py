@@ -11,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import get_worker_info
 from torchgeo.datasets import DatasetNotFoundError, NonGeoDataset, RGBBandsMissingError
 
 from ..stores import SeasonalStore, canonical_band, open_store
@@ -249,17 +250,18 @@ class SeasonalTemporalDataset(NonGeoDataset):
         if len(wanted) and epoch[0] == -1:
             epoch = torch.randint(2**62, (len(wanted),)).numpy()
         locations, times = self._look_up(wanted, epoch)
+        image = _room((*times.shape, len(self.bands), *self.store.shape), self.store.dtype)
+        flat = image.flatten(1, 2).numpy()
         try:
-            flat = self._read(locations, times)
+            self._read(locations, times, flat)
         except ValueError:
             if self.on_bad_location == 'raise':
                 raise
-            wanted, flat = self._read_each(wanted, epoch)
+            wanted = self._read_each(wanted, epoch, flat)
             locations, times = self._look_up(wanted, epoch)
         numbers = self._numbers[locations]
         days = np.stack([self.store.dates(n)[t] for n, t in zip(numbers, times, strict=True)])
-        image = torch.from_numpy(flat)
-        image = image.flatten(1, 2) if self.flatten else image.unflatten(1, times.shape[1:])
+        image = image.flatten(1, 3) if self.flatten else image
         date = torch.from_numpy(days.astype('datetime64[D]').astype(np.int64))
         index = torch.from_numpy(locations)
         samples = [
@@ -278,9 +280,9 @@ class SeasonalTemporalDataset(NonGeoDataset):
         return locations, (samples - first)[:, None, None]
 
     def _read(
-        self, locations: NDArray[np.int64], times: NDArray[np.int64], out: Any = None
-    ) -> NDArray[Any]:
-        """Images of shape (B, P S, C, H, W), each with data."""
+        self, locations: NDArray[np.int64], times: NDArray[np.int64], out: NDArray[Any]
+    ) -> None:
+        """Read images of shape (B, P S, C, H, W), each with data, into an array."""
         times = times.reshape(len(locations), -1)
         images = self.store.read_batch(self._numbers[locations], times, self.bands, out)
         nodata = 0 if self.store.nodata is None else self.store.nodata
@@ -292,13 +294,12 @@ class SeasonalTemporalDataset(NonGeoDataset):
                 f'{self.store.dates(number)[time]} holds nothing but nodata ({nodata:g}); '
                 'pixels with data were expected.'
             )
-        return images
 
     def _read_each(
-        self, samples: NDArray[np.int64], epoch: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        self, samples: NDArray[np.int64], epoch: NDArray[np.int64], out: NDArray[Any]
+    ) -> NDArray[np.int64]:
         """Read samples one by one, others for those that cannot be read; says which were read."""
-        used, out = samples.copy(), None
+        used = samples.copy()
         for i, sample in enumerate(samples):
             keys = [np.array(key) for key in (self.seed, epoch[i], sample)]
             others = draw_positions(np.array([[len(self)]]), min(STAND_INS, len(self)), keys)
@@ -306,7 +307,7 @@ class SeasonalTemporalDataset(NonGeoDataset):
             for other in (sample, *others.ravel()):
                 locations, times = self._look_up(np.array([other]), epoch[i : i + 1])
                 try:
-                    image = self._read(locations, times)
+                    self._read(locations, times, out[i : i + 1])
                 except ValueError as error:
                     first = first or error
                     self._note(int(locations[0]), error)
@@ -314,10 +315,8 @@ class SeasonalTemporalDataset(NonGeoDataset):
                     break
             else:
                 raise ValueError(f'{first} None of {others.size} in its place can be read either.')
-            out = np.empty((len(samples), *image.shape[1:]), image.dtype) if out is None else out
-            out[i], used[i] = image[0], other
-        assert out is not None
-        return used, out
+            used[i] = other
+        return used
 
     def _note(self, location: int, error: ValueError) -> None:
         """Remember that a location was replaced, and say so the first time."""
@@ -385,6 +384,20 @@ def find_empty(images: NDArray[Any], nodata: float) -> tuple[int, int] | None:
         if same(images[b, t]).all():
             return int(b), int(t)
     return None
+
+
+def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
+    """Memory from which a batch need not be copied on its way to the device."""
+    kind = torch.from_numpy(np.empty(0, dtype)).dtype
+    if get_worker_info() is None and torch.cuda.is_initialized():
+        return torch.empty(shape, dtype=kind, pin_memory=True)
+    if get_worker_info() is None:
+        # NumPy asks for huge pages: small ones take longer to get than an image takes to copy.
+        return torch.from_numpy(np.empty(shape, dtype))
+    # What a worker sends must lie in shared memory; PyTorch's own collate does the same.
+    size = int(np.prod(shape)) * dtype.itemsize
+    shared: Any = torch.UntypedStorage._new_shared(size)
+    return torch.empty(0, dtype=kind).set_(shared).view(shape)
 
 
 def _gathered(tensors: list[Tensor]) -> Tensor | None:

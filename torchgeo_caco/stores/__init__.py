@@ -5,6 +5,8 @@ from pathlib import Path
 from .base import SeasonalStore, SeasonalWriter, canonical_band
 from .folder import FolderStore, FolderWriter
 from .packed import PackedStore, PackedWriter
+from .packing import pack
+from .verifying import verify
 
 
 def open_store(root: str | Path) -> SeasonalStore:
@@ -36,4 +38,6 @@ __all__ = (
     'SeasonalWriter',
     'canonical_band',
     'open_store',
+    'pack',
+    'verify',
 )

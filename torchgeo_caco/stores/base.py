@@ -18,6 +18,8 @@ from shapely.geometry.polygon import Polygon
 
 #: Data types that a store may have; PyTorch knows all of them.
 DTYPES = ('uint8', 'uint16', 'int16', 'float32')
+#: Coordinate reference system of an image, and the transform from its pixels to that system.
+Place = tuple[str, Affine]
 
 
 def canonical_band(name: str) -> str:
@@ -94,6 +96,17 @@ class SeasonalStore(ABC):
         Returns:
             Its dates in chronological order, shape (T,), ``datetime64[D]``.
         """
+
+    def places(self, location: int) -> list[Place | None]:
+        """Where each image of a location lies.
+
+        Args:
+            location: Number of the location.
+
+        Returns:
+            A place for each of its chronological dates, None where it is unknown.
+        """
+        return [None] * int(self.counts[location])
 
     @cached_property
     def locations(self) -> gpd.GeoDataFrame:
@@ -283,7 +296,7 @@ class SeasonalWriter(ABC):
         location: str,
         dates: NDArray[np.datetime64],
         images: NDArray[Any],
-        place: tuple[str, Affine] | None,
+        place: Place | None,
     ) -> None:
         """Write one location, in chronological order."""
 

@@ -17,9 +17,10 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
 from shapely.geometry.base import BaseGeometry
 
-from .base import DTYPES, SeasonalStore, SeasonalWriter, canonical_band, footprint
+from .base import DTYPES, Place, SeasonalStore, SeasonalWriter, canonical_band, footprint
 
 LAYOUT = '<location>/<date>/<band>.tif'
 
@@ -31,6 +32,9 @@ _GDAL = {'GDAL_DISABLE_READDIR_ON_OPEN': 'EMPTY_DIR'}
 _LARGEST = 16384
 #: Locations whose first date is looked at until one says what the images are like.
 _REFERENCES = 100
+#: Half of the time of an opening goes into a georeference, which pixels do not need.
+_PIXELS_ONLY = {'GEOREF_SOURCES': 'NONE'}
+_THREADS = 8
 #: Between the 10 m, 20 m and 60 m grids of Sentinel-2.
 _RATIOS = (1, 2, 3, 6)
 
@@ -64,7 +68,12 @@ def _bands(folder: Path) -> dict[str, str]:
 @lru_cache(maxsize=1)
 def _pool(process: int) -> ThreadPoolExecutor:
     """Threads that read; a forked worker must make its own."""
-    return ThreadPoolExecutor(max_workers=8, thread_name_prefix=f'read-{process}')
+    return ThreadPoolExecutor(_THREADS, f'read-{process}', initializer=_enter_gdal)
+
+
+def _enter_gdal() -> None:
+    """Give a thread its environment for good: one for each file costs a tenth of its reading."""
+    rasterio.Env(**_GDAL).__enter__()
 
 
 class FolderStore(SeasonalStore):
@@ -135,6 +144,7 @@ class FolderStore(SeasonalStore):
         with _quiet():
             headers = [_header(folder / file) for file in self._files]
         self._grid = max(header['shape'] for header in headers)
+        self._finest = max(range(len(headers)), key=lambda i: headers[i]['shape'])
         self.dtype, self.nodata = np.dtype(headers[0]['dtype']), headers[0]['nodata']
         if self.dtype.name not in DTYPES:
             raise ValueError(
@@ -164,6 +174,22 @@ class FolderStore(SeasonalStore):
             return folder / other
         return path
 
+    def places(self, location: int) -> list[Place | None]:
+        """Where each image of a location lies, None where it is unknown."""
+        paths = [self._path(location, t, self._finest) for t in range(self._counts[location])]
+        with _quiet():
+            return [self._place(header) for header in _pool(os.getpid()).map(_header, paths)]
+
+    def _place(self, header: dict[str, Any]) -> Place | None:
+        """Where an image lies after cropping or padding."""
+        if header['crs'] is None:
+            return None
+        down, right = (
+            max(0, have - want) // 2 - max(0, want - have) // 2
+            for have, want in zip(header['shape'], self.shape, strict=True)
+        )
+        return header['crs'].to_string(), header['transform'] @ Affine.translation(right, down)
+
     def _footprints(self) -> Sequence[BaseGeometry | None]:
         with _quiet():
             paths = [self._path(i, 0, 0) for i in range(len(self))]
@@ -182,18 +208,21 @@ class FolderStore(SeasonalStore):
         bands: list[int],
         out: NDArray[Any],
     ) -> None:
-        def read(position: tuple[int, ...]) -> None:
-            n, t, c = position
-            path = self._path(int(locations[n]), int(times[n, t]), bands[c])
-            self._read_file(path, out[position])
+        def read(positions: NDArray[np.int64]) -> None:
+            for n, t, c in positions:
+                path = self._path(int(locations[n]), int(times[n, t]), bands[c])
+                self._read_file(path, out[n, t, c])
 
+        files = np.argwhere(np.ones(out.shape[:3], bool))
+        # Few files at a time, so that no thread waits for another's long rest.
+        parts = np.array_split(files, min(len(files), 8 * _THREADS))
         with _quiet():
-            for _ in _pool(os.getpid()).map(read, np.ndindex(*out.shape[:3])):
+            for _ in _pool(os.getpid()).map(read, parts):
                 pass
 
     def _read_file(self, path: Path, out: NDArray[Any]) -> None:
         """Read one band into its place, shape (H, W)."""
-        with rasterio.Env(**_GDAL), _open(path) as file:
+        with _open(path, **_PIXELS_ONLY) as file:
             if file.count != 1 or np.dtype(file.dtypes[0]) != self.dtype:
                 raise ValueError(
                     f'{path} has {file.count} band(s) of {file.dtypes[0]}; '
@@ -219,11 +248,12 @@ def _quiet() -> AbstractContextManager[object]:
     return warnings.catch_warnings(action='ignore', category=NotGeoreferencedWarning)
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path, **options: str) -> Any:
     """Open a GeoTIFF, or say in one sentence what is wrong with it."""
     try:
-        # Not shared: each thread reads through a handle of its own.
-        return rasterio.open(path, driver='GTiff', sharing=False)
+        # Not rasterio.open, which enters an environment for each file. Not shared: each thread
+        # reads through a handle of its own.
+        return DatasetReader(str(path), driver='GTiff', sharing=False, **options)
     except RasterioError as error:
         raise ValueError(f'{path} is no readable GeoTIFF: {_reason(error)}.') from None
 
@@ -270,7 +300,7 @@ class FolderWriter(SeasonalWriter):
         location: str,
         dates: NDArray[np.datetime64],
         images: NDArray[Any],
-        place: tuple[str, Affine] | None,
+        place: Place | None,
     ) -> None:
         profile = {
             'driver': 'GTiff',

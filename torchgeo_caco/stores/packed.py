@@ -1,26 +1,32 @@
 """A store of a few large NumPy arrays: quick to open, one gather for a whole batch."""
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
-import geopandas as gpd
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from affine import Affine
 from numpy.typing import DTypeLike, NDArray
 from pyarrow.lib import ArrowException
 from shapely.geometry.base import BaseGeometry
 
-from .base import DTYPES, SeasonalStore, SeasonalWriter, footprint
+from .base import DTYPES, Place, SeasonalStore, SeasonalWriter
+from .index import IndexRows, outlines
 
 FORMAT = 'torchgeo_caco.PackedStore'
 VERSION = 1
+#: Size of a shard: small enough to be done again after an interruption.
+SHARD_BYTES = 2**28
 
 
-def _shard_path(root: Path, shard: int) -> Path:
+def shard_path(root: Path, shard: int) -> Path:
+    """Path of a shard."""
     return root / f'images-{shard:05}.npy'
 
 
@@ -54,11 +60,60 @@ def _read_meta(path: Path) -> dict[str, Any]:
     return meta
 
 
+def write_header(file: IO[bytes], dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """Write an array's header; NumPy leaves room in it for the first axis to grow.
+
+    Args:
+        file: Where to.
+        dtype: Data type of the array.
+        shape: Its shape.
+    """
+    file.seek(0)
+    descr = np.lib.format.dtype_to_descr(dtype)
+    header = {'descr': descr, 'fortran_order': False, 'shape': shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, as ``sha256sum`` prints it."""
+    with path.open('rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def write_meta(root: Path, store: Any, sizes: list[int], checksums: dict[str, str]) -> None:
+    """Write ``meta.json``, which makes the store whole.
+
+    Args:
+        root: Folder of the packed store.
+        store: What has ``bands``, ``dtype``, ``shape``, ``nodata`` and ``scale``.
+        sizes: Number of images in each shard.
+        checksums: SHA-256 of each file by its name.
+    """
+    meta = {
+        'format': FORMAT,
+        'version': VERSION,
+        'bands': list(store.bands),
+        'dtype': store.dtype.name,
+        'shape': list(store.shape),
+        'nodata': store.nodata,
+        'scale': store.scale,
+        'shards': sizes,
+        'checksums': checksums,
+    }
+    partial = root / 'meta.json.partial'
+    partial.write_text(json.dumps(meta, indent=1) + '\n')
+    os.replace(partial, root / 'meta.json')
+
+
 class PackedStore(SeasonalStore):
     """``images-*.npy`` (image, C, H, W), ``index.parquet`` (a row an image) and ``meta.json``.
 
     The arrays are memory-mapped. The index is GeoParquet, sorted by location and date, so that
     NumPy and GeoPandas alone can read the store. A pickled store is a path: a worker opens its own.
+
+    Attributes:
+        sizes: Number of images in each shard.
+        checksums: SHA-256 of each file by its name; empty if they were not written.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -86,7 +141,8 @@ class PackedStore(SeasonalStore):
         self.bands, self.dtype = tuple(meta['bands']), np.dtype(meta['dtype'])
         self.shape = (meta['shape'][0], meta['shape'][1])
         self.nodata, self.scale = meta['nodata'], meta['scale']
-        self._sizes: list[int] = meta['shards']
+        self.sizes: list[int] = meta['shards']
+        self.checksums: dict[str, str] = meta.get('checksums', {})
 
     def _index(self, path: Path) -> None:
         """Read the index, and see that it agrees with itself."""
@@ -103,13 +159,13 @@ class PackedStore(SeasonalStore):
         self._counts = np.bincount(codes, minlength=len(self.names)).astype(np.int64)
         self._starts = np.cumsum(self._counts) - self._counts
         later = (np.diff(codes) == 1) | (self._dates[1:] >= self._dates[:-1])
-        if len(codes) != sum(self._sizes) or (np.diff(codes) < 0).any() or not later.all():
+        if len(codes) != sum(self.sizes) or (np.diff(codes) < 0).any() or not later.all():
             raise ValueError(
-                f'{path} must have {sum(self._sizes)} rows (it has {len(codes)}), '
+                f'{path} must have {sum(self.sizes)} rows (it has {len(codes)}), '
                 'sorted by location and date.'
             )
         # Each image once: a wrong position would silently give another place's image.
-        first = np.cumsum(self._sizes) - self._sizes
+        first = np.cumsum(self.sizes) - self.sizes
         inside = (self._shard >= 0) & (self._shard < len(first)) & (self._row >= 0)
         places = first[self._shard * inside] + self._row
         if not inside.all() or not np.array_equal(np.sort(places), np.arange(len(places))):
@@ -132,17 +188,28 @@ class PackedStore(SeasonalStore):
     def _footprints(self) -> Sequence[BaseGeometry | None]:
         path = self.root / 'index.parquet'
         try:
-            rows = gpd.read_parquet(path, columns=['geometry'])
+            rows = pq.read_table(path, columns=['geometry'])
+            return outlines(rows['geometry'].take(self._starts))
         except Exception as error:
-            # What is damaged may be geometries, coordinate systems or the file itself.
+            # What is damaged may be geometries or the file itself.
             raise ValueError(f'{path} has no readable geometries: {_line(error)}.') from None
-        return rows.geometry.iloc[self._starts].tolist()
+
+    @cached_property
+    def _places(self) -> pa.Table:
+        return pq.read_table(self.root / 'index.parquet', columns=['crs', 'transform'])
+
+    def places(self, location: int) -> list[Place | None]:
+        """Where each image of a location lies, None where it is unknown."""
+        rows = self._places.slice(self._starts[location], self._counts[location]).to_pylist()
+        return [
+            None if row['crs'] is None else (row['crs'], Affine(*row['transform'])) for row in rows
+        ]
 
     def _map(self, shard: int) -> NDArray[Any]:
         """A shard as (image x band, H, W), opened at its first use."""
         if shard not in self._maps:
-            path = _shard_path(self.root, shard)
-            expected = (self._sizes[shard], len(self.bands), *self.shape)
+            path = shard_path(self.root, shard)
+            expected = (self.sizes[shard], len(self.bands), *self.shape)
             try:
                 array = np.load(path, mmap_mode='r')
             except Exception as error:
@@ -173,7 +240,8 @@ class PackedStore(SeasonalStore):
             if here.all():
                 np.take(source, rows, axis=0, out=flat, mode='clip')
             else:
-                flat[here] = source[rows[here]]
+                for image in np.flatnonzero(here):
+                    np.take(source, rows[image], axis=0, out=flat[image], mode='clip')
 
 
 class PackedWriter(SeasonalWriter):
@@ -201,8 +269,8 @@ class PackedWriter(SeasonalWriter):
             dtype: Data type of all images.
             nodata: Value that marks nodata, or None.
             scale: ``'0-255'``, ``'reflectance'`` (times 10000) or None (unknown).
-            shard_images: Images in an array, as many as fit into 1 GiB by default; a location
-                is never divided.
+            shard_images: Images in an array, as many as fit into 256 MiB by default; a
+                location is never divided.
 
         Raises:
             FileExistsError: If *root* exists and is not empty.
@@ -210,56 +278,34 @@ class PackedWriter(SeasonalWriter):
         """
         super().__init__(root, bands, shape, dtype, nodata, scale)
         image_bytes = len(self.bands) * self.shape[0] * self.shape[1] * self.dtype.itemsize
-        self._shard_images = shard_images or max(1, 2**30 // image_bytes)
+        self._shard_images = shard_images or max(1, SHARD_BYTES // image_bytes)
         self._sizes: list[int] = []
         self._file: IO[bytes] | None = None
-        self._columns: dict[str, list[Any]] = {
-            name: []
-            for name in ('location', 'date', 'shard', 'row', 'crs', 'transform', 'geometry')
-        }
+        self._rows = IndexRows(self.shape)
 
     def _write(
         self,
         location: str,
         dates: NDArray[np.datetime64],
         images: NDArray[Any],
-        place: tuple[str, Affine] | None,
+        place: Place | None,
     ) -> None:
         count = len(images)
         if self._file is None or self._sizes[-1] + count > self._shard_images:
             self._finish_shard()
             self._sizes.append(0)
-            self._file = _shard_path(self.root, len(self._sizes) - 1).open('wb')
-            self._write_header()
+            self._file = shard_path(self.root, len(self._sizes) - 1).open('wb')
+            write_header(self._file, self.dtype, self._shard_shape())
         self._file.write(np.ascontiguousarray(images).data)
-        first = self._sizes[-1]
+        self._rows.add(location, dates, len(self._sizes) - 1, self._sizes[-1], [place] * count)
         self._sizes[-1] += count
-        geometry = None if place is None else footprint(*place, self.shape)
-        for name, values in (
-            ('location', [location] * count),
-            ('date', dates),
-            ('shard', [len(self._sizes) - 1] * count),
-            ('row', range(first, first + count)),
-            ('crs', [None if place is None else str(place[0])] * count),
-            ('transform', [None if place is None else list(place[1])[:6]] * count),
-            ('geometry', [geometry] * count),
-        ):
-            self._columns[name].extend(values)
 
-    def _write_header(self) -> None:
-        """Write the array's header; NumPy leaves room in it for the first axis to grow."""
-        assert self._file is not None
-        self._file.seek(0)
-        header = {
-            'descr': np.lib.format.dtype_to_descr(self.dtype),
-            'fortran_order': False,
-            'shape': (self._sizes[-1], len(self.bands), *self.shape),
-        }
-        np.lib.format.write_array_header_1_0(self._file, header)
+    def _shard_shape(self) -> tuple[int, ...]:
+        return (self._sizes[-1], len(self.bands), *self.shape)
 
     def _finish_shard(self) -> None:
         if self._file is not None:
-            self._write_header()
+            write_header(self._file, self.dtype, self._shard_shape())
             self._file.close()
             self._file = None
 
@@ -278,21 +324,7 @@ class PackedWriter(SeasonalWriter):
         """
         super().close()
         self._finish_shard()
-        columns = {**self._columns, 'date': np.array(self._columns['date'], 'datetime64[s]')}
-        index = gpd.GeoDataFrame(columns, geometry='geometry', crs='EPSG:4326')
-        # Stable: images of one location keep the order of their dates.
-        index = index.sort_values('location', kind='stable', ignore_index=True)
-        index.to_parquet(self.root / 'index.parquet')
-        meta = {
-            'format': FORMAT,
-            'version': VERSION,
-            'bands': list(self.bands),
-            'dtype': self.dtype.name,
-            'shape': list(self.shape),
-            'nodata': self.nodata,
-            'scale': self.scale,
-            'shards': self._sizes,
-        }
-        partial = self.root / 'meta.json.partial'
-        partial.write_text(json.dumps(meta, indent=1) + '\n')
-        os.replace(partial, self.root / 'meta.json')
+        pq.write_table(self._rows.table(), self.root / 'index.parquet')
+        shards = [shard_path(self.root, shard) for shard in range(len(self._sizes))]
+        sums = {path.name: checksum(path) for path in (self.root / 'index.parquet', *shards)}
+        write_meta(self.root, self, self._sizes, sums)

@@ -28,8 +28,11 @@ def build_optimizer(
     epochs = max_epochs if max_epochs is not None and max_epochs > 0 else 200
     parameters = [p for p in module.parameters() if p.requires_grad]
     lr, decay = hparams['lr'], hparams['weight_decay']
+    # One kernel for all parameters, where there is one.
+    fused = all(p.device.type in ('cuda', 'cpu') for p in parameters)
     if hparams['optimizer'] == 'sgd':
-        sgd = SGD(parameters, lr=lr, momentum=hparams['momentum'], weight_decay=decay)
+        momentum = hparams['momentum']
+        sgd = SGD(parameters, lr=lr, momentum=momentum, weight_decay=decay, fused=fused)
         milestones = [
             round(mark * epochs) if isinstance(mark, float) and mark < 1 else int(mark)
             for mark in hparams['schedule']
@@ -41,7 +44,7 @@ def build_optimizer(
         {'params': [p for p in parameters if p.ndim > 1], 'weight_decay': decay},
         {'params': [p for p in parameters if p.ndim <= 1], 'weight_decay': 0.0},
     ]
-    adamw = AdamW(groups, lr=lr)
+    adamw = AdamW(groups, lr=lr, fused=fused)
     warmup = min(hparams['warmup_epochs'], epochs - 1)
     cosine = CosineAnnealingLR(adamw, max(1, epochs - warmup))
     if warmup < 1:

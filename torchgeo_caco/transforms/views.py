@@ -207,13 +207,14 @@ class SeasonalViews(nn.Module):
         if self.subspaces == 3 and seasons < 3:
             raise ValueError(f'three subspaces need three dates a period, not {seasons}')
 
-        def view(date: int, pipeline: nn.Module) -> Tensor:
-            return pipeline(image[:, :, date].flatten(0, 1)).unflatten(0, (batch, periods))
+        def views(pipeline: nn.Module, *dates: int) -> Tensor:
+            # All dates in one call: what a pipeline costs the host it costs once.
+            images = torch.stack([image[:, :, date] for date in dates]).flatten(0, 2)
+            return pipeline(images).unflatten(0, (len(dates), batch, periods))
 
         if self.subspaces == 1:
-            query = view(0, self.augmented)
-            keys = [view(min(1, seasons - 1), self.augmented)]
-        else:
-            query = view(0, self.plain)
-            keys = [view(1, self.augmented), view(2, self.plain), view(0, self.augmented)]
-        return Views(query, torch.stack(keys))
+            query, key = views(self.augmented, 0, min(1, seasons - 1))
+            return Views(query, key[None])
+        query, season = views(self.plain, 0, 2)
+        both, artificial = views(self.augmented, 1, 0)
+        return Views(query, torch.stack([both, season, artificial]))
