@@ -5,7 +5,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
@@ -216,9 +216,14 @@ class FolderStore(SeasonalStore):
         files = np.argwhere(np.ones(out.shape[:3], bool))
         # Few files at a time, so that no thread waits for another's long rest.
         parts = np.array_split(files, min(len(files), 8 * _THREADS))
+        pool = _pool(os.getpid())
         with _quiet():
-            for _ in _pool(os.getpid()).map(read, parts):
-                pass
+            futures = [pool.submit(read, part) for part in parts]
+            # Also after an error: a thread that still writes would overwrite what is read next
+            # into the same memory.
+            wait(futures)
+        for future in futures:
+            future.result()
 
     def _read_file(self, path: Path, out: NDArray[Any]) -> None:
         """Read one band into its place, shape (H, W)."""
