@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
 from torchgeo_caco import CACoTask
 from torchgeo_caco.callbacks.position import align
@@ -85,6 +86,22 @@ def test_told_to_stop(number, code, workers, whole, tiny, tmp_path, monkeypatch)
     kill.fit(tiny, tmp_path, workers=workers)
     assert kill.differences(kill.last(whole), kill.last(tmp_path)) == []
     assert kill.differing_files(whole, tmp_path) == []
+
+
+def test_told_to_stop_where_signals_are_few(whole, tiny, tmp_path, monkeypatch):
+    # As on Windows.
+    monkeypatch.delattr(signal, 'SIGUSR1')
+    monkeypatch.delattr(signal, 'SIGUSR2')
+    monkeypatch.setattr(_SignalConnector, 'register_signal_handlers', lambda self: None)
+
+    def interrupt():
+        os.kill(os.getpid(), signal.SIGINT)
+
+    at(monkeypatch, 4, interrupt)
+    with pytest.raises(SystemExit) as stopped:
+        kill.fit(tiny, tmp_path)
+    assert stopped.value.code == 130
+    assert kill.last(tmp_path)['global_step'] == 5
 
 
 def test_told_twice_to_stop(tiny, tmp_path, monkeypatch):

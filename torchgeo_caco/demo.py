@@ -35,7 +35,17 @@ def load_estimator(checkpoint: dict[str, Any]) -> ChangeEstimator:
     Returns:
         The estimator.
     """
-    estimator = ChangeEstimator(checkpoint['caco_locations'])
+    given = checkpoint['hyper_parameters']
+    estimator = ChangeEstimator(
+        checkpoint['caco_locations'],
+        1 if given['long_term_negatives'] == 'never' else 2,
+        estimate=given['estimate'],
+        beta=given['ema_beta'],
+        squared=given['squared'],
+        threshold=given['change_threshold'],
+        assignment=given['assignment'],
+        label=given['label'],
+    )
     state = checkpoint['state_dict']
     prefix = 'estimator.'
     own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
@@ -216,13 +226,19 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         What :func:`evaluate` returns.
     """
     parser = argparse.ArgumentParser('python -m torchgeo_caco.demo', description=__doc__)
-    parser.add_argument('--config', default='conf/demo.yaml')
-    parser.add_argument('--out', type=Path, default=Path('output/demo'))
+    parser.add_argument('--config', default='conf/demo.yaml', help='what to train (%(default)s)')
+    parser.add_argument(
+        '--out', type=Path, default=Path('output/demo'), help='folder of the run (%(default)s)'
+    )
     options, rest = parser.parse_known_args(arguments)
     logging.basicConfig(level=logging.INFO, format='%(message)s')
     start = time.monotonic()
     out: Path = options.out
-    data = out / 'data'
+    data, marker = out / 'data', out / '.demo'
+    if out.is_dir() and any(out.iterdir()) and not marker.is_file():
+        parser.error(f'{out} holds files that no demo made; a new or empty folder was expected.')
+    out.mkdir(parents=True, exist_ok=True)
+    marker.touch()
     # What an earlier demo left must not pass for this one's.
     for name in ('checkpoints', 'model', 'change_histogram', 'data'):
         shutil.rmtree(out / name, ignore_errors=True)

@@ -41,10 +41,12 @@ class SafeCheckpointIO(TorchCheckpointIO):
             ValueError: If it is damaged, holds code or is something else.
         """
         try:
-            loaded: Any = super().load_checkpoint(path, map_location, weights_only is not False)
+            loaded: Any = super().load_checkpoint(
+                path, map_location=map_location, weights_only=weights_only is not False
+            )
         except pickle.UnpicklingError as error:
             raise ValueError(_explain(path, str(error))) from None
-        except OSError:
+        except (OSError, TypeError):
             raise
         except Exception as error:
             # Damaged pickles make PyTorch raise anything.

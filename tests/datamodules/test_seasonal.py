@@ -75,6 +75,15 @@ def test_batches(tiny):
     assert len(data.location_names) == 12
 
 
+def test_floats_are_stretched_like_integers(tmp_path):
+    root = write(tmp_path / 's', 'float32', 5000, 'reflectance')
+    data = SeasonalTemporalDataModule(root, 2, bands=('B4',))
+    data.setup('fit')
+    batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
+    assert 0 <= batch['image'].min() < batch['image'].max() <= 1
+    assert batch['valid'].shape == (2, 2, 3)
+
+
 @pytest.mark.parametrize('task', [MoCo, SimCLR, BYOL])
 @pytest.mark.parametrize('seasons', [1, 2])
 @pytest.mark.filterwarnings('ignore:The .*dataloader.* does not have many workers')

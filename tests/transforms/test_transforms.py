@@ -31,6 +31,16 @@ def test_stretch_and_nodata():
     assert Stretch([[0, 10]], nodata=None)(torch.zeros(1, 1, 2, 2)).valid.tolist() == [1]
 
 
+@pytest.mark.parametrize('nodata', [None, float('nan'), -9999])
+def test_not_a_number_is_filled(nodata):
+    nan = float('nan')
+    image = torch.tensor([[[2.0, nan, nan]], [[4.0, nan, 8.0]]])
+    stretched = Stretch([[0, 10], [0, 10]], nodata)(image)
+    expected = torch.tensor([[[0.2, 0.2, 0.2]], [[0.4, 0.6, 0.8]]])
+    torch.testing.assert_close(stretched.image, expected)
+    assert stretched.valid.item() == pytest.approx(2 / 3)
+
+
 def test_bad_quantiles():
     with pytest.raises(ValueError, match='each upper quantile must lie above'):
         Stretch([[5, 5]])

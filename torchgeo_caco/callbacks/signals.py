@@ -46,7 +46,8 @@ class SaveLast(Callback):
         if trainer.world_size > 1:
             signal.signal(signal.SIGTERM, self._stop)
         self._default = signal.signal(signal.SIGINT, self._interrupt)
-        for number in (signal.SIGUSR1, signal.SIGUSR2):
+        # Windows has neither.
+        for number in (getattr(signal, n) for n in ('SIGUSR1', 'SIGUSR2') if hasattr(signal, n)):
             handler = signal.getsignal(number)
             if type(handler).__module__.startswith('lightning.'):
                 self._requeue = handler
@@ -57,7 +58,11 @@ class SaveLast(Callback):
         signal.signal(number, self._default)
         self._exit_code = 128 + number
         handler: Any = signal.getsignal(signal.SIGTERM)
-        handler(number, frame)
+        if callable(handler):
+            handler(number, frame)
+        else:
+            # Lightning handles no SIGTERM on Windows.
+            self._told = True
 
     def _stop(self, number: int, frame: Any) -> None:
         self._told = True
@@ -69,7 +74,7 @@ class SaveLast(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Agree on whether to stop, or to let a SLURM job be requeued."""
-        if trainer.world_size > 1 or self._requeue is not None:
+        if trainer.world_size > 1 or self._requeue is not None or self._told:
             signs = torch.tensor([self._told, self._requested], device=trainer.strategy.root_device)
             told, number = trainer.strategy.reduce(signs, reduce_op='max').tolist()
             if told:

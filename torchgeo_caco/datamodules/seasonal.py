@@ -264,7 +264,7 @@ class SeasonalTemporalDataModule(BaseDataModule):
         Returns:
             The batch with float images and ``valid``.
         """
-        if self._stretch is None or batch['image'].is_floating_point():
+        if self._stretch is None or 'valid' in batch:
             return batch
         stretch = self._stretch.to(batch['image'].device)
         image = batch['image']
@@ -363,6 +363,8 @@ def find_quantiles(
     pixels = sample_pixels(store, bands, seed)
     empty = nodata if store.nodata is None else store.nodata
     data = np.ones(pixels.shape[1], bool) if empty is None else (pixels != empty).any(0)
+    if pixels.dtype.kind == 'f':
+        data &= ~np.isnan(pixels).any(0)
     if not data.any():
         raise ValueError(f'the images sampled from {store.root} hold nothing but nodata.')
     found: list[list[float]] = np.quantile(pixels[:, data], (0.02, 0.98), axis=1).T.tolist()

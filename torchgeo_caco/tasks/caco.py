@@ -248,7 +248,10 @@ class CACoTask(MoCo):
 
     def configure_optimizers(self) -> Any:
         """Initialize the optimizer and learning rate scheduler."""
-        return build_optimizer(self, self.hparams, self.trainer.max_epochs)
+        plugin, clip = self.trainer.precision_plugin, self.trainer.gradient_clip_val
+        # A fused optimiser unscales gradients itself, too late for Lightning to clip them.
+        fused = getattr(plugin, 'scaler', None) is None or not clip
+        return build_optimizer(self, self.hparams, self.trainer.max_epochs, fused)
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Callbacks that belong to every run, and the folder in which its files lie."""

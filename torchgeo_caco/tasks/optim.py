@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, MultiStepLR, S
 
 
 def build_optimizer(
-    module: nn.Module, hparams: Mapping[str, Any], max_epochs: int | None
+    module: nn.Module, hparams: Mapping[str, Any], max_epochs: int | None, fused: bool = True
 ) -> dict[str, Any]:
     """SGD with steps (CACo section 4.1), or AdamW with warm-up and cosine.
 
@@ -18,6 +18,7 @@ def build_optimizer(
         hparams: ``optimizer``, ``lr``, ``weight_decay``, ``momentum``, ``schedule``,
             ``warmup_epochs``.
         max_epochs: Length of the run, 200 if unknown.
+        fused: Whether to use one kernel for all parameters, where there is one.
 
     Returns:
         Lightning's dictionary of an optimiser and a scheduler.
@@ -28,8 +29,7 @@ def build_optimizer(
     epochs = max_epochs if max_epochs is not None and max_epochs > 0 else 200
     parameters = [p for p in module.parameters() if p.requires_grad]
     lr, decay = hparams['lr'], hparams['weight_decay']
-    # One kernel for all parameters, where there is one.
-    fused = all(p.device.type in ('cuda', 'cpu') for p in parameters)
+    fused = fused and all(p.device.type in ('cuda', 'cpu') for p in parameters)
     if hparams['optimizer'] == 'sgd':
         momentum = hparams['momentum']
         sgd = SGD(parameters, lr=lr, momentum=momentum, weight_decay=decay, fused=fused)

@@ -29,8 +29,8 @@ class Stretched(NamedTuple):
 class Stretch(nn.Module):
     """Stretch each band linearly between two quantiles, clip, fill nodata.
 
-    A pixel is nodata if all its bands equal *nodata*. It is filled with the mean of its image's
-    other pixels, so that neither an encoder nor a distance sees the hole's own value.
+    A pixel is nodata if all its bands equal *nodata* or are NaN. It is filled with the mean of its
+    image's other pixels, so that neither an encoder nor a distance sees the hole's own value.
 
     Source: quantiles and clipping as in the published code (SeCo and CACo), without its
     truncation to 8 bits.
@@ -69,10 +69,14 @@ class Stretch(nn.Module):
         """
         value = image.to(torch.float32)
         stretched = ((value - self.low) / (self.high - self.low)).clamp(0, 1)
-        if self.nodata is None:
-            return Stretched(stretched, stretched.new_ones(stretched.shape[:-3]))
-        data = (value != self.nodata).any(-3, keepdim=True)
+        empty = value.isnan()
+        if self.nodata is not None:
+            empty |= value == self.nodata
+        data = ~empty.all(-3, keepdim=True)
+        # A band that alone has no value there is filled as the whole pixel is.
+        known = data & ~stretched.isnan()
         count = data.sum((-2, -1), keepdim=True)
-        mean = (stretched * data).sum((-2, -1), keepdim=True) / count.clamp(min=1)
+        total = torch.where(known, stretched, 0).sum((-2, -1), keepdim=True)
+        mean = total / known.sum((-2, -1), keepdim=True).clamp(min=1)
         pixels = image.shape[-1] * image.shape[-2]
-        return Stretched(torch.where(data, stretched, mean), count[..., 0, 0, 0] / pixels)
+        return Stretched(torch.where(known, stretched, mean), count[..., 0, 0, 0] / pixels)
