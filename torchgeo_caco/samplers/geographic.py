@@ -152,7 +152,8 @@ class GeographicSampler(SpatialSampler):
         number = len(city)
         if self.law == 'uniform':
             west, south, east, north = self._bounds()
-            sine = random.uniform(*np.sin(np.deg2rad([south, north])), number)
+            low, high = (float(np.sin(np.deg2rad(edge))) for edge in (south, north))
+            sine = random.uniform(low, high, number)
             return (
                 random.uniform(west, east, number),
                 np.rad2deg(np.arcsin(sine)),
