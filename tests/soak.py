@@ -79,12 +79,12 @@ def one(seed: int, server: Server, plan: Plan, places: gpd.GeoDataFrame, root: P
     return ends
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run all schedules; the number of those that went wrong."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--schedules', type=int, default=200)
     parser.add_argument('--seed', type=int, default=0)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     os.environ['NO_PROXY'] = os.environ['no_proxy'] = '127.0.0.1'
     work = Path(tempfile.mkdtemp(prefix='soak'))
     middles = [a + (b - a) / 2 for period in DATES.windows('') for a, b in period]

@@ -152,7 +152,7 @@ class GeographicSampler(SpatialSampler):
         number = len(city)
         if self.law == 'uniform':
             west, south, east, north = self._bounds()
-            low, high = (float(np.sin(np.deg2rad(v))) for v in (south, north))
+            low, high = (float(np.sin(np.deg2rad(edge))) for edge in (south, north))
             sine = random.uniform(low, high, number)
             return (
                 random.uniform(west, east, number),
