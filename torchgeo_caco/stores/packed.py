@@ -231,17 +231,17 @@ class PackedStore(SeasonalStore):
         out: NDArray[Any],
     ) -> None:
         images = (self._starts[locations][:, None] + times).ravel()
-        shards = self._shard[images]
-        rows = self._row[images, None] * len(self.bands) + np.array(bands)
         flat = out.reshape(len(images), len(bands), *self.shape)
-        for shard in np.unique(shards):
-            source, here = self._map(int(shard)), shards == shard
-            # Any mode but 'raise' lets NumPy write to out without a buffer between.
-            if here.all():
-                np.take(source, rows, axis=0, out=flat, mode='clip')
+        first, count = min(bands, default=0), len(bands)
+        together = bands == list(range(first, first + count))
+        places = zip(self._shard[images].tolist(), self._row[images].tolist(), strict=True)
+        for image, (shard, row) in zip(flat, places, strict=True):
+            source, start = self._map(shard), row * len(self.bands)
+            if together:
+                image[...] = source[start + first : start + first + count]
             else:
-                for image in np.flatnonzero(here):
-                    np.take(source, rows[image], axis=0, out=flat[image], mode='clip')
+                # Any mode but 'raise' lets NumPy write to out without a buffer between.
+                np.take(source, [start + b for b in bands], axis=0, out=image, mode='clip')
 
 
 class PackedWriter(SeasonalWriter):
