@@ -152,8 +152,8 @@ def test_what_lies_there_whole_is_not_asked_for(names, server, packed, tmp_path)
 
 
 def test_parts_that_are_not_all_there_are_asked_for(server, packed, tmp_path):
-    part = server.files[f'/records/{RECORDS[0]}/files/clean_1m_geography_parta'].data
-    (tmp_path / 'clean_1m_geography_parta').write_bytes(part)
+    part = server.files[f'/records/{RECORDS[0]}/files/clean_1m_geography_partaa'].data
+    (tmp_path / 'clean_1m_geography_partaa').write_bytes(part)
     assert (provide(tmp_path, '1m', download=True) / NAMES[0]).is_dir()
     assert sum('/files/' in path for path, _ in server.asked) == len(RECORDS) - 1
 
