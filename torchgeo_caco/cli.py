@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=RawDescriptionHelpFormatter,
         epilog="'torchgeo-caco COMMAND --help' says more. Training is 'torchgeo fit'.",
     )
-    parser.add_argument('command', choices=COMMANDS, metavar='COMMAND')
+    parser.add_argument('command', choices=COMMANDS, metavar='COMMAND', help='one of these')
     parser.add_argument('rest', nargs=REMAINDER, metavar='...', help='its arguments')
     chosen = parser.parse_args(arguments)
     command = import_module(f'.commands.{chosen.command}', __package__)

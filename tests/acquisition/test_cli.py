@@ -40,7 +40,7 @@ def test_download_and_fit(server, places, tmp_path, capsys, monkeypatch):
     ])  # fmt: skip
     checkpoint = torch.load(tmp_path / 'run' / 'checkpoints' / 'last.ckpt', weights_only=True)
     assert len(checkpoint['caco_locations']) == 3
-    assert last_metrics(tmp_path / 'run' / 'metrics.csv')
+    assert last_metrics(tmp_path / 'run' / 'metrics.csv', checkpoint['global_step'])
 
 
 def test_arguments_that_are_wrong(tmp_path, capsys, places):
@@ -53,5 +53,8 @@ def test_arguments_that_are_wrong(tmp_path, capsys, places):
     ):
         assert main(['download', table, '-o', out, *wrong]) == 1
         assert told in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(['download', table, '-o', out, '--asset', 'B4'])
+    assert "argument --asset: 'B4' is not of the form BAND=NAME" in capsys.readouterr().err
     assert main(['download', str(tmp_path / 'none.gpkg'), '-o', out]) == 1
     assert 'none.gpkg does not exist' in capsys.readouterr().err

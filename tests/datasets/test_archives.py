@@ -142,6 +142,30 @@ def test_archives_by_hand(packed, tmp_path):
     assert {'clean_10k_geography', 'clean_1m_geography', 'clean_1m_geography_part0'} <= left
 
 
+@pytest.mark.parametrize('names', [['.tar.gz'], [f'_part{i}' for i in 'abcd']])
+def test_what_lies_there_whole_is_not_asked_for(names, server, packed, tmp_path):
+    tar, cuts = packed['tar'], [len(packed['tar']) * i // len(names) for i in range(len(names))]
+    for name, start, stop in zip(names, cuts, [*cuts[1:], len(tar)], strict=True):
+        (tmp_path / f'clean_1m_geography{name}').write_bytes(tar[start:stop])
+    assert (provide(tmp_path, '1m', download=True) / NAMES[0]).is_dir()
+    assert server.asked == []
+
+
+def test_parts_that_are_not_all_there_are_asked_for(server, packed, tmp_path):
+    part = server.files[f'/records/{RECORDS[0]}/files/clean_1m_geography_partaa'].data
+    (tmp_path / 'clean_1m_geography_partaa').write_bytes(part)
+    assert (provide(tmp_path, '1m', download=True) / NAMES[0]).is_dir()
+    assert sum('/files/' in path for path, _ in server.asked) == len(RECORDS) - 1
+
+
+@pytest.mark.parametrize('download', [True, False])
+def test_a_known_checksum_of_an_archive_by_hand(download, server, packed, tmp_path):
+    (tmp_path / 'seco_100k.zip').write_bytes(packed['zip'] + b'!')
+    with pytest.raises(ValueError, match=r'seco_100k\.zip has MD5 \w+, \w+ was expected'):
+        provide(tmp_path, 'seco-100k', download)
+    assert server.asked == []
+
+
 def test_a_missing_part_is_not_a_data_set(packed, tmp_path):
     half = packed['tar'][: len(packed['tar']) // 2]
     (tmp_path / 'clean_1m_geography_part0').write_bytes(half)

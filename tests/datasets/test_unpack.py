@@ -140,9 +140,21 @@ def test_no_way_out(name, tmp_path):
         refuse(tmp_path, data, 'lies outside of the archive')
 
 
-@pytest.mark.parametrize('name', ['a\nb', 'a\x1b[2J', 'x' * 300, 'ü' * 200, 'y/' * 600 + 'z'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'a\nb', 'a\x1b[2J', 'x' * 300, 'ü' * 200, 'y/' * 600 + 'z',
+        'CON', 'a/nul.tif', 'Aux/b', 'com1 .tar.gz', 'a/LPT³',
+    ],
+)  # fmt: skip
 def test_names(name, tmp_path):
     refuse(tmp_path, tar({name: b'1'}), 'has no usable name')
+
+
+def test_names_that_only_look_like_devices(tmp_path):
+    tree = {'a/console': b'1', 'a/com10.tif': b'2', 'a/x.con': b'3'}
+    (tmp_path / 'a').write_bytes(tar(tree))
+    assert len(files(unpack([tmp_path / 'a'], tmp_path / 'b'))) == 3
 
 
 @pytest.mark.parametrize(

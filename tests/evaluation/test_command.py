@@ -93,6 +93,15 @@ def test_what_is_missing_costs_one_sentence(eurosat_rgb, tmp_path, capsys):
     assert len(about['failed']) == 2
 
 
+def test_a_device_that_is_not_there_comes_first(tmp_path, capsys):
+    arguments = ('--weights', 'nothing.ckpt', '--datasets', str(tmp_path / 'nowhere'))
+    for device in ('cuda:99', 'gpu'):
+        assert evaluate(tmp_path / 'out', *arguments, '--device', device) == 1
+        told = capsys.readouterr().err
+        assert told.startswith(f'torchgeo-caco evaluate: --device {device} cannot be used here (')
+        assert told.count('\n') == 1
+
+
 def spoil_image(root: Path) -> str:
     (root / 'River' / 'River_3.jpg').write_bytes(b'no picture')
     return 'River_3.jpg cannot be read as a picture'

@@ -1,10 +1,12 @@
 """Checkpoints of others become strict timm models that give the same features."""
 
 import json
+import re
 
 import pytest
 import timm
 import torch
+from safetensors.torch import load_file, save_file
 
 from torchgeo_caco.models import read_encoder, save_model_folder
 from torchgeo_caco.models.convert import adapt_channels
@@ -105,6 +107,48 @@ def test_wrong_files(foreign, tmp_path):
     (root / 'config.json').write_text(json.dumps(config | {'architecture': 'resnet50'}))
     with pytest.raises(ValueError, match='expected the weights of a resnet50'):
         read_encoder(root)
+
+
+def _spoil_config(**changes):
+    def spoil(root):
+        config = json.loads((root / 'config.json').read_text()) | changes
+        config = {key: value for key, value in config.items() if value is not None}
+        (root / 'config.json').write_text(json.dumps(config))
+
+    return spoil
+
+
+def _cut_config(root):
+    (root / 'config.json').write_text((root / 'config.json').read_text()[:40])
+
+
+def _other_shape(root):
+    state = load_file(root / 'model.safetensors')
+    save_file(state | {'bn1.bias': torch.zeros(7)}, root / 'model.safetensors')
+
+
+@pytest.mark.parametrize(
+    ('spoil', 'file', 'message'),
+    [
+        (_cut_config, 'config.json', 'is not JSON, it may be truncated'),
+        (lambda root: (root / 'config.json').write_bytes(b'\xff'), 'config.json', 'is not JSON'),
+        (lambda root: (root / 'config.json').write_text('[]'), 'config.json', "no 'architecture'"),
+        (_spoil_config(architecture=None), 'config.json', "has no 'architecture'"),
+        (_spoil_config(architecture='net'), 'config.json', "'net', which is not a model of timm"),
+        (_spoil_config(input=3), 'config.json', 'says input 3; a mapping was expected'),
+        (_other_shape, 'model.safetensors', r'bn1.bias of shape (7,); a resnet10t has (64,)'),
+    ],
+)
+def test_wrong_folders(spoil, file, message, tmp_path):
+    model = timm.create_model('resnet10t', num_classes=0, in_chans=4)
+    root = save_model_folder(model, 'resnet10t', tmp_path / 'folder', {})
+    assert read_encoder(root).build().conv1[0].weight.shape[1] == 4
+    spoil(root)
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        read_encoder(root)
+    said = str(caught.value)
+    assert said.startswith(str(root / file))
+    assert '\n' not in said
 
 
 @pytest.mark.parametrize(('old', 'new'), [(3, 3), (3, 4), (3, 12), (3, 1), (13, 3), (4, 13)])

@@ -17,6 +17,7 @@ from torchgeo_caco.models import (
     save_model_folder,
 )
 from torchgeo_caco.models import export as module
+from torchgeo_caco.models.describe import describe_checkpoint
 
 DESCRIBED = {
     'bands': ['B4', 'B3', 'B2'], 'scale': '0-255', 'quantiles': [[0, 129], [2, 103], [3, 88]],
@@ -198,11 +199,27 @@ def test_export_command(folder, hub, tmp_path, capsys):
 def test_export_command_takes_a_runs_figures(encoder, tmp_path):
     (tmp_path / 'checkpoints').mkdir()
     (tmp_path / 'metrics.csv').write_text(
-        'epoch,step,train_loss,train_loss_step\n0,1,5.5,5\n1,2,4.5,4\n1,3,,3\n'
+        'epoch,step,train_loss,train_loss_step\n0,1,5.5,5\n1,2,4.5,4\n1,3,,3\n2,5,9.5,9\n'
     )
-    path = export_encoder(encoder, tmp_path / 'checkpoints' / 'last.ckpt', 64)
+    of_run = encoder._replace(about=encoder.about | {'steps': 4})
+    path = export_encoder(of_run, tmp_path / 'checkpoints' / 'last.ckpt', 64)
     assert main(['export', str(path), str(tmp_path / 'm'), '--size', '64']) == 0
     assert read_encoder(tmp_path / 'm').about['scores'] == {'train_loss': 4.5, 'knn': 0.5}
+    # A model folder at the same place has no part in the run's later rows.
+    folder = export_encoder(of_run, tmp_path / 'checkpoints' / 'model', 64)
+    assert main(['export', str(folder), str(tmp_path / 'n'), '--size', '64']) == 0
+    assert read_encoder(tmp_path / 'n').about['scores'] == {'knn': 0.5}
+
+
+def test_epochs_that_ended():
+    checkpoint = {
+        'caco_locations': ['a'], 'hyper_parameters': {}, 'epoch': 1, 'global_step': 6,
+        'loops': {'fit_loop': {'epoch_progress': {'current': {'processed': 1}}}},
+    }  # fmt: skip
+    about = describe_checkpoint(checkpoint)[1]
+    assert (about['settings']['epochs'], about['steps']) == (1, 6)
+    del checkpoint['loops']
+    assert describe_checkpoint(checkpoint)[1]['settings']['epochs'] == 2
 
 
 def test_convert_command(foreign, tmp_path, monkeypatch, capsys):

@@ -1,7 +1,7 @@
 """Fetch satellite images of places into a folder to train on; continues what was interrupted."""
 
 import json
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from dataclasses import fields, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -30,7 +30,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     what.add_argument('--bands', default='B4,B3,B2', help='%(default)s')
     what.add_argument('--size', type=int, default=264, help='pixels a side (%(default)s)')
     what.add_argument('--resolution', type=float, default=10, help='metres (%(default)s)')
-    what.add_argument('--scale', choices=('reflectance', '0-255'), default='reflectance')
+    what.add_argument(
+        '--scale', choices=('reflectance', '0-255'), default='reflectance',
+        help='of the values: reflectance times 10000, or 0 to 1 in a byte (%(default)s)',
+    )  # fmt: skip
     what.add_argument('--resampling', default='nearest', help='for other grids (%(default)s)')
     when = parser.add_argument_group('when')
     when.add_argument(
@@ -41,17 +44,24 @@ def add_arguments(parser: ArgumentParser) -> None:
     good = parser.add_argument_group('what is good enough')
     _add_fields(good, Quality)
     where = parser.add_argument_group('where from')
-    where.add_argument('--provider', choices=PROVIDERS, default='planetary-computer')
+    where.add_argument(
+        '--provider', choices=PROVIDERS, default='planetary-computer',
+        help='address, collection and names of the bands (%(default)s)',
+    )  # fmt: skip
     where.add_argument('--stac', metavar='URL', help="another STAC API than the provider's")
     where.add_argument('--collection', help="another collection than the provider's")
     where.add_argument(
-        '--asset', metavar='BAND=NAME', action='append', default=[],
+        '--asset', metavar='BAND=NAME', type=_asset, action='append', default=[],
         help="a band's asset, if the provider's names do not fit; may come more than once",
     )  # fmt: skip
     where.add_argument(
         '--classes', metavar='NAME', help="the scene classification's asset, or none"
     )
-    where.add_argument('--offset', choices=('baseline', 'flag', 'metadata', 'none'))
+    where.add_argument(
+        '--offset', choices=('baseline', 'flag', 'metadata', 'none'),
+        help='what is taken off: 1000 from baseline 04.00 on, the same unless a flag says that it '
+        "was done, what the asset says, nothing (the provider's)",
+    )  # fmt: skip
     how = parser.add_argument_group('how')
     how.add_argument('--workers', type=int, default=8, help='places at a time (%(default)s)')
     how.add_argument('--dask', metavar='ADDRESS', help='of a Dask scheduler that does the work')
@@ -82,8 +92,7 @@ def run(args: Namespace) -> None:
         return settings(**(known | more))
 
     provider = PROVIDERS[args.provider]
-    named = dict(pair.split('=', 1) for pair in args.asset)
-    assets = provider.assets | {canonical_band(band): name for band, name in named.items()}
+    assets = provider.assets | {canonical_band(band): name for band, name in args.asset}
     provider = replace(
         provider,
         url=args.stac or provider.url,
@@ -117,6 +126,13 @@ def run(args: Namespace) -> None:
         print('\n'.join(summary.report[:5]))
     if summary.stopped or summary.failed:
         raise ConnectionError(f'{summary.stopped or "servers failed"}; the same command goes on.')
+
+
+def _asset(text: str) -> tuple[str, str]:
+    band, separator, name = text.partition('=')
+    if not (band and separator and name):
+        raise ArgumentTypeError(f'{text!r} is not of the form BAND=NAME')
+    return band, name
 
 
 def _first_reference(out: str) -> date:

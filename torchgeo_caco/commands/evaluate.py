@@ -5,6 +5,8 @@ import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+import torch
+
 from ..evaluation import DATASETS, EvaluationData, Pair, evaluate_pair, open_data
 from ..evaluation.plots import draw_all
 from ..evaluation.published import NOTE
@@ -48,6 +50,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     """Evaluate all pairs and report."""
     start = time.monotonic()
+    _check_device(args.device)
     failed: list[str] = []
     names = dict(split_name(text) for text in args.weights)
     encoders = _encoders(names, args.seed, failed)
@@ -68,6 +71,18 @@ def run(args: Namespace) -> None:
     if any(row['source'] != 'measured' for row in rows):
         print(f'\n{NOTE}')
     print(f'\nEverything is in {args.out}/ (after {time.monotonic() - start:.0f} s).')
+
+
+def _check_device(name: str) -> None:
+    """Refuse a device on which nothing can be put."""
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        # A PyTorch without CUDA fails by an assertion.
+        reason = str(error).splitlines()[0].rstrip('.')
+        raise ValueError(
+            f'--device {name} cannot be used here ({reason}); cpu always can.'
+        ) from None
 
 
 def _tell(failed: list[str], sentence: str) -> None:

@@ -19,9 +19,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     """Export."""
     encoder = read_encoder(args.file)
-    # A run's figures lie in its folder, its checkpoints one below.
-    figures = last_metrics(Path(args.file).resolve().parent.parent / 'metrics.csv')
-    about = encoder.about | {'scores': figures | dict(encoder.about.get('scores', {}))}
+    path, about = Path(args.file).resolve(), encoder.about
+    # A run's figures lie in its folder, its checkpoints one below. A model folder has its own.
+    if path.is_file() and 'steps' in about:
+        figures = last_metrics(path.parent.parent / 'metrics.csv', about['steps'])
+        about = about | {'scores': figures | dict(about.get('scores', {}))}
     write(describe(encoder._replace(about=about), args), args)
 
 

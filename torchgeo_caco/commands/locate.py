@@ -27,7 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument('--roi', metavar='FILE', help='only inside this: any vector file')
     parser.add_argument('--min-distance-km', type=float, default=0, help='between any two (0)')
     parser.add_argument('--size', type=int, default=264, help='of a patch, in 10 m pixels (264)')
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--seed', type=int, default=0, help='of all draws (%(default)s)')
 
 
 def run(args: Namespace) -> None:

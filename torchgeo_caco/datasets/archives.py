@@ -56,11 +56,15 @@ class Archive:
         pattern: What its files are called, a regular expression; several are parts of one archive,
             in the order of their names.
         remotes: Finds out where the files are.
+        parts: Number of files.
+        md5: MD5 of its only file, if that is known without asking.
     """
 
     directory: str
     pattern: str
     remotes: Callable[[str], list[Remote]]
+    parts: int = 1
+    md5: str | None = None
 
 
 def _caco_10k(pattern: str) -> list[Remote]:
@@ -109,7 +113,8 @@ def _seco(version: str) -> Archive:
     """TorchGeo's own addresses and checksums."""
     facts = SeasonalContrastS2.metadata[version]
     remote = Remote(facts['url'], facts['filename'], facts['md5'])
-    return Archive(facts['directory'], re.escape(facts['filename']), lambda _: [remote])
+    pattern = re.escape(facts['filename'])
+    return Archive(facts['directory'], pattern, lambda _: [remote], md5=facts['md5'])
 
 
 def archive(size: Size) -> Archive:
@@ -131,7 +136,12 @@ def archive(size: Size) -> Archive:
     return {
         '10k': Archive('clean_10k_geography', r'caco10k\.tar\.gz', _caco_10k),
         '100k': Archive('clean_100k_geography', r'[\w.-]*100k[\w-]*\.tar\.gz', _caco_100k),
-        '1m': Archive('clean_1m_geography', r'clean_1m_geography(\.tar\.gz|_part[\w-]+)', _caco_1m),
+        '1m': Archive(
+            'clean_1m_geography',
+            r'clean_1m_geography(\.tar\.gz|_part[\w-]+)',
+            _caco_1m,
+            len(RECORDS),
+        ),
     }[size]
 
 
@@ -145,8 +155,8 @@ def provide(
     """Make sure that a published data set lies below a folder.
 
     Its folder appears only when it is whole. Archives that lie in *root* already, as of a download
-    by hand, are unpacked without a download. Several processes may call it at once: one works, the
-    others wait.
+    by hand, are unpacked without a download if all are there. Several processes may call it at
+    once: one works, the others wait.
 
     Args:
         root: Folder with the archives and the data sets' own folders.
@@ -176,15 +186,15 @@ def provide(
     with FileLock(root / f'.{known.directory}.lock'):
         if folder.is_dir():
             return folder
-        if download:
+        files = _local(root, known)
+        if download and not _complete(files, known):
             files = [
                 fetch(r.url, root / r.name, md5=r.md5, size=r.size, checksum=checksum)
                 for r in known.remotes(known.pattern)
             ]
         else:
-            files = _local(root, known)
             for file in files if checksum else ():
-                verify(file)
+                verify(file, known.md5)
         logger.info('unpacking %s to %s', ', '.join(file.name for file in files), folder)
         unpack(files, folder)
         for file in () if keep_archives else files:
@@ -198,6 +208,11 @@ def _local(root: Path, known: Archive) -> list[Path]:
     files = [path for path in names if re.fullmatch(known.pattern, path.name) and path.is_file()]
     whole = [path for path in files if path.suffix == '.gz']
     return whole[:1] or files
+
+
+def _complete(files: list[Path], known: Archive) -> bool:
+    """Whether that is one whole archive, or as many parts as were published."""
+    return len(files) == known.parts or (len(files) == 1 and files[0].suffix == '.gz')
 
 
 def _get(url: str) -> str:

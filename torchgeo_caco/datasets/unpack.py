@@ -148,6 +148,13 @@ _BROKEN = (
 _CLASHES = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 
 
+#: What Windows takes for a device, whatever suffix follows.
+_DEVICES = frozenset(
+    ['CON', 'PRN', 'AUX', 'NUL', 'CONIN$', 'CONOUT$']
+    + [f'{port}{digit}' for port in ('COM', 'LPT') for digit in '123456789¹²³']
+)
+
+
 def _safe_path(folder: Path, name: str) -> Path:
     """Where a member goes, if that is inside the folder."""
     pure = PurePosixPath(name)
@@ -156,7 +163,9 @@ def _safe_path(folder: Path, name: str) -> Path:
     if pure.is_absolute() or windows.drive or windows.root or '..' in windows.parts:
         raise ValueError(f'member {name[:80]!r} lies outside of the archive')
     too_long = len(name) > 1000 or any(len(part.encode()) > 255 for part in pure.parts)
-    if not name.isprintable() or too_long:
+    # Of a device's name it ignores spaces and whatever follows a point.
+    device = any(part.partition('.')[0].rstrip().upper() in _DEVICES for part in windows.parts)
+    if not name.isprintable() or too_long or device:
         raise ValueError(f'member {name[:80]!r} has no usable name')
     return folder / pure
 

@@ -77,7 +77,7 @@ def read_encoder(path: str | Path, model: str | None = None, prefix: str | None 
     state = _state_dict(checkpoint, path)
     named = checkpoint.get('hyper_parameters')
     given = model or (named.get('model') if isinstance(named, Mapping) else None)
-    names = (given,) if isinstance(given, str) and known(given) else RESNETS
+    names = (_plain(given),) if isinstance(given, str) and known(given) else RESNETS
     if model and not known(model):
         raise ValueError(f'{model} is not the name of a timm model.')
     for name in names:
@@ -86,7 +86,7 @@ def read_encoder(path: str | Path, model: str | None = None, prefix: str | None 
             described, about = describe_file(path)
             ours = describe_checkpoint(checkpoint)
             weights = _choose(found, path)
-            return Encoder(_plain(name), weights, described | ours[0], about | ours[1])
+            return Encoder(name, weights, described | ours[0], about | ours[1])
     wanted = f'a {given}' if given else f'a ResNet ({", ".join(RESNETS)})'
     raise ValueError(
         f'{path} holds no encoder that is recognised: expected the weights of {wanted}'
@@ -149,8 +149,25 @@ def _plain(name: str) -> str:
     """The architecture behind the name of a model folder."""
     if not name.startswith('local-dir:'):
         return name
-    config = json.loads((Path(name.removeprefix('local-dir:')) / 'config.json').read_text())
-    return str(config['architecture'])
+    settings = _read_settings(Path(name.removeprefix('local-dir:')) / 'config.json')
+    return str(settings['architecture'])
+
+
+def _read_settings(config: Path) -> dict[str, Any]:
+    """What the config.json of a timm model folder says."""
+    try:
+        settings = json.loads(config.read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise ValueError(f'{config} is not JSON, it may be truncated: {error}.') from None
+    name = settings.get('architecture') if isinstance(settings, dict) else None
+    if not isinstance(name, str):
+        raise ValueError(f"{config} has no 'architecture'; the name of a timm model was expected.")
+    if not timm.is_model(name):
+        raise ValueError(f'{config} says architecture {name!r}, which is not a model of timm.')
+    for key in ('input', 'about'):
+        if not isinstance(settings.setdefault(key, {}), dict):
+            raise ValueError(f'{config} says {key} {settings[key]!r}; a mapping was expected.')
+    return settings
 
 
 def _read_folder(path: Path) -> Encoder:
@@ -158,15 +175,19 @@ def _read_folder(path: Path) -> Encoder:
     for file in (config, weights):
         if not file.is_file():
             raise FileNotFoundError(f'{path} is not a timm model folder: {file.name} is not there.')
-    settings = json.loads(config.read_text())
+    settings = _read_settings(config)
     name = settings['architecture']
     state = read_checkpoint(weights)
     names = shapes(name)
     missing = [key for key in names if key not in state]
     if missing:
         raise ValueError(f'{weights} lacks {missing[0]}; expected the weights of a {name}.')
-    described, about = settings.get('input', {}), settings.get('about', {})
-    return Encoder(name, {key: state[key] for key in names}, described, about)
+    wrong = [key for key in names if not _fits(state, {key: names[key]})]
+    if wrong:
+        found, wanted = tuple(state[wrong[0]].shape), tuple(names[wrong[0]])
+        raise ValueError(f'{weights} has {wrong[0]} of shape {found}; a {name} has {wanted}.')
+    state = {key: state[key] for key in names}
+    return Encoder(name, state, settings['input'], settings['about'])
 
 
 def _state_dict(checkpoint: Any, path: Path) -> dict[str, Tensor]:

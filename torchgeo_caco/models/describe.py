@@ -65,8 +65,23 @@ def describe_checkpoint(checkpoint: Any) -> Described:
     data: Mapping[str, Any] = next(
         (v for v in checkpoint.values() if isinstance(v, Mapping) and 'quantiles' in v), {}
     )
-    locations, epochs = len(checkpoint['caco_locations']), checkpoint['epoch'] + 1
-    return describe_run(checkpoint['hyper_parameters'], data, locations, epochs)
+    described, about = describe_run(
+        checkpoint['hyper_parameters'],
+        data,
+        len(checkpoint['caco_locations']),
+        _epochs(checkpoint),
+    )
+    return described, about | {'steps': checkpoint['global_step']}
+
+
+def _epochs(checkpoint: Mapping[str, Any]) -> int:
+    """Epochs that had ended when a checkpoint was saved."""
+    try:
+        progress = checkpoint['loops']['fit_loop']['epoch_progress']
+        return int(progress['current']['processed'])
+    except KeyError:
+        # Without loops (save_weights_only); 'epoch' moves only after an epoch's last hook.
+        return int(checkpoint['epoch']) + 1
 
 
 def describe_file(path: Path) -> Described:
@@ -116,14 +131,23 @@ def describe_weight(weight: WeightsEnum) -> Described:
     return described, {**about, 'source': str(weight)}
 
 
-def last_metrics(path: Path) -> dict[str, float]:
-    """The last value of each figure in a ``metrics.csv``; none if there is no such file."""
+def last_metrics(path: Path, step: int) -> dict[str, float]:
+    """The last value of each figure in a ``metrics.csv`` up to a step.
+
+    Args:
+        path: The file; without it there are no figures.
+        step: Optimizer steps made; later rows are left out.
+
+    Returns:
+        Figures by name, without those of single batches.
+    """
     if not path.is_file():
         return {}
     last: dict[str, float] = {}
     with path.open(newline='') as file:
         for row in csv.DictReader(file):
-            last |= {key: float(value) for key, value in row.items() if value}
+            if float(row.get('step') or 0) <= step:
+                last |= {key: float(value) for key, value in row.items() if value}
     return {k: v for k, v in last.items() if k not in ('epoch', 'step') and not k.endswith('_step')}
 
 
