@@ -98,7 +98,8 @@ class ExactResume(Callback):
         for key in mine:
             checkpoint[key] = [each[key] for each in everyone]
         if trainer.fit_loop._should_accumulate():
-            # After a step they are used up. Those of one process alone would lose what the others have summed.
+            # After a step they are used up. Those of one process alone would lose what the others
+            # have summed.
             checkpoint[GRADIENTS] = {
                 name: trainer.strategy.reduce(parameter.grad.clone(), reduce_op='mean')
                 for name, parameter in pl_module.named_parameters()
