@@ -149,6 +149,10 @@ CHECKPOINTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
             *('--model.mean', '[0, 0]', '--model.std', '[1, 1]'),
         ],
     ),
+    'other_periods': (
+        lambda path: None,
+        ['--model.long_term_negatives', 'never', '--data.periods', '1'],
+    ),
     'other_bands': (lambda path: None, ['--data.bands', '[B2, B3, B4]']),
 }
 

@@ -86,6 +86,10 @@ def check_shapes(saved: Mapping[str, Any], given: Mapping[str, Any], path: Any) 
         ValueError: If weights or queues would not fit.
     """
     differ = [key for key in SHAPING if key in saved and saved[key] != given.get(key)]
+    key = 'long_term_negatives'
+    if key in saved and (saved[key] == 'never') != (given.get(key) == 'never'):
+        # Without them there is one period, and not two.
+        differ.append(key)
     if differ:
         there, here = (', '.join(f'{k}={d.get(k)!r}' for k in differ) for d in (saved, given))
         raise ValueError(

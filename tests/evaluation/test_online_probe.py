@@ -1,6 +1,8 @@
 """OnlineProbe while a task trains."""
 
 import csv
+from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,12 +16,15 @@ from torchgeo.datamodules import EuroSATDataModule, OSCDDataModule
 
 from torchgeo_caco import CACoTask, SeasonalTemporalDataModule
 from torchgeo_caco.callbacks import OnlineProbe
+from torchgeo_caco.callbacks import probe as module
 from torchgeo_caco.datamodules import EuroSATRGBDataModule
 
 pytestmark = pytest.mark.filterwarnings('ignore:The .*dataloader.* does not have many workers')
 
 
-def pretrain(tiny, out, *callbacks, epochs: int = 2, **settings) -> tuple[Trainer, CACoTask]:
+def pretrain(
+    tiny, out, *callbacks, epochs: int = 2, path: str | None = None, **settings
+) -> tuple[Trainer, CACoTask]:
     seed_everything(0, verbose=False)
     trainer = Trainer(
         accelerator='cpu', max_epochs=epochs, default_root_dir=out, log_every_n_steps=1,
@@ -27,7 +32,7 @@ def pretrain(tiny, out, *callbacks, epochs: int = 2, **settings) -> tuple[Traine
         **settings,
     )  # fmt: skip
     task = CACoTask('resnet10t', size=32, memory_bank_size=16)
-    trainer.fit(task, datamodule=SeasonalTemporalDataModule(str(tiny), 4))
+    trainer.fit(task, datamodule=SeasonalTemporalDataModule(str(tiny), 4), ckpt_path=path)
     return trainer, task
 
 
@@ -67,6 +72,18 @@ def test_training_does_not_notice(tiny, eurosat_rgb, tmp_path):
         states.append(task.state_dict())
         assert task.backbone.training
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+
+
+@pytest.mark.filterwarnings('ignore:Checkpoint directory .* exists and is not empty')
+def test_share_of_an_epoch_that_was_resumed(tiny, eurosat_rgb, tmp_path, monkeypatch):
+    saver = ModelCheckpoint(tmp_path / 'c', 'step', every_n_train_steps=2)
+    pretrain(tiny, tmp_path / 'first', saver, epochs=1)
+    # A clock that ticks when it is looked at: at the start, before and after the probe.
+    monkeypatch.setattr(module, 'time', SimpleNamespace(monotonic=count(100).__next__))
+    probe = OnlineProbe(EuroSATRGBDataModule(str(eurosat_rgb)))
+    path = saver.best_model_path
+    trainer, _ = pretrain(tiny, tmp_path / 'second', probe, saver, epochs=1, path=path)
+    assert trainer.callback_metrics['probe_share'] == pytest.approx(1 / 2)
 
 
 def test_torchgeos_datamodule(tiny, eurosat, tmp_path):

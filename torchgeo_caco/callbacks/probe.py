@@ -72,6 +72,10 @@ class OnlineProbe(Callback):
             self._match_input(trainer, pl_module)
         self._loaders = {name: self._loader(name) for name in self.limits}
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the time: a run that resumes within an epoch does not start one."""
+        self._started = time.monotonic()
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the time."""
         self._started = time.monotonic()
