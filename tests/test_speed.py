@@ -132,8 +132,8 @@ def test_optimisers_are_fused(task, name):
 def test_the_progress_bar_does_not_stop_a_gpu_at_every_step(task, tmp_path, device, rate, expected):
     bar = TQDMProgressBar(refresh_rate=rate)
     trainer = SimpleNamespace(
-        default_root_dir=str(tmp_path), loggers=[], logger=None, checkpoint_callback=None,
-        progress_bar_callback=bar, log_every_n_steps=25,
+        global_rank=0, default_root_dir=str(tmp_path), loggers=[], logger=None,
+        checkpoint_callback=None, progress_bar_callback=bar, log_every_n_steps=25,
         strategy=SimpleNamespace(root_device=torch.device(device)),
     )  # fmt: skip
     owner: Any = SimpleNamespace(trainer=trainer, periods=1)

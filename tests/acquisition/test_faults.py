@@ -36,7 +36,8 @@ def hasty(plan):
 @pytest.fixture
 def whole(plan, places, tmp_path):
     """The store without faults."""
-    download(places[:2], tmp_path / 'whole', plan, progress=False)
+    summary = download(places[:2], tmp_path / 'whole', plan, progress=False)
+    assert summary.done == 2, summary
     return contents(tmp_path / 'whole')
 
 

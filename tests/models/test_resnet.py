@@ -163,4 +163,5 @@ def test_torch_hub(cache):
     lines = setup['options']['install_requires'].splitlines()
     needed = {re.split(r'[\[>]', line)[0] for line in lines if line and line[0] != '#'}
     told = runpy.run_path(str(root / 'hubconf.py'))['dependencies']
-    assert set(told) == needed - {'scikit-learn'} | {'sklearn'}
+    names = {'scikit-learn': 'sklearn', 'pillow': 'PIL'}
+    assert set(told) == {names.get(package, package) for package in needed}
