@@ -225,6 +225,34 @@ def test_another_batch_size(batch, steps, tiny, tmp_path, monkeypatch):
     assert kill.last(tmp_path)['lr_schedulers'][0]['last_epoch'] == 4
 
 
+@pytest.mark.parametrize(
+    ('accumulate', 'step', 'batch', 'saved', 'restored'),
+    [
+        # In the middle of an accumulation, in which the run goes on.
+        (2, 3, 6, True, True),
+        # After a step; the run goes on in the middle of an accumulation.
+        (2, 4, 3, False, False),
+        # After the first batch of three; the run goes on with the third.
+        (3, 3, 3, True, False),
+    ],
+)
+def test_open_gradients(accumulate, step, batch, saved, restored, tiny, tmp_path, monkeypatch):
+    more = ['--trainer.accumulate_grad_batches', str(accumulate)]
+    at(monkeypatch, step, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit):
+        kill.fit(tiny, tmp_path, *more)
+    assert ('caco_gradients' in kill.last(tmp_path)) == saved
+    original, found = CACoTask.training_step, []
+
+    def noting(self, *args):
+        found.append(any(parameter.grad is not None for parameter in self.parameters()))
+        return original(self, *args)
+
+    monkeypatch.setattr(CACoTask, 'training_step', noting)
+    kill.fit(tiny, tmp_path, *more, '--data.batch_size', str(batch))
+    assert found[0] == restored
+
+
 @given(st.integers(1, 50), st.integers(1, 9), st.integers(0, 60), st.integers(0, 9))
 def test_an_epoch_has_its_batches(samples, batch, consumed, ready):
     batch = min(batch, samples)

@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader
 from torchgeo.datamodules import EuroSATDataModule, OSCDDataModule
 
 from torchgeo_caco import CACoTask, SeasonalTemporalDataModule
-from torchgeo_caco.callbacks import OnlineProbe, probe as module
+from torchgeo_caco.callbacks import OnlineProbe
+from torchgeo_caco.callbacks import probe as module
 from torchgeo_caco.datamodules import EuroSATRGBDataModule
 
 pytestmark = pytest.mark.filterwarnings('ignore:The .*dataloader.* does not have many workers')

@@ -97,8 +97,9 @@ class ExactResume(Callback):
             torch.distributed.all_gather_object(everyone, mine)
         for key in mine:
             checkpoint[key] = [each[key] for each in everyone]
-        if trainer.accumulate_grad_batches > 1:
-            # Those of one process alone would lose what the others have summed.
+        if trainer.fit_loop._should_accumulate():
+            # After a step they are used up. Those of one process alone would lose what the others
+            # have summed.
             checkpoint[GRADIENTS] = {
                 name: trainer.strategy.reduce(parameter.grad.clone(), reduce_op='mean')
                 for name, parameter in pl_module.named_parameters()
@@ -118,7 +119,12 @@ class ExactResume(Callback):
         afresh = names is not None and tuple(names) != tuple(data.location_names)
         batch = data.batch_size * trainer.world_size
         loops = checkpoint['loops']['fit_loop']
+        batches = loops['epoch_loop.batch_progress']
+        before = batches['current']['ready']
         unfinished = align(loops, len(data.train_dataset), batch, afresh=afresh)
+        if (batches['current']['ready'] - before) % trainer.accumulate_grad_batches:
+            # Steps are made at other batches now: what is open would go into a wrong one.
+            self._pending.pop(GRADIENTS, None)
         if unfinished and not afresh:
             states = checkpoint.get(MEANS, [])
             self._means = states[trainer.global_rank :: trainer.world_size]
