@@ -23,11 +23,16 @@ class AtomicCheckpointIO(SafeCheckpointIO):
     If a file cannot be written, the checkpoint that was there before stays, a warning says so and
     the training goes on: raising would hang the other processes of a distributed run, and by the
     next checkpoint somebody may have made room. Until then no older checkpoint is removed.
+
+    Attributes:
+        written: Step and number of ended epochs of what this process has written last to each file,
+            by the file's path without links.
     """
 
     def __init__(self) -> None:
         """Initialize a new AtomicCheckpointIO instance."""
         self._failed = False
+        self.written: dict[str, tuple[int, int]] = {}
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
@@ -41,6 +46,7 @@ class AtomicCheckpointIO(SafeCheckpointIO):
         """
         if '://' in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
+            self._note(checkpoint, path)
             return
         # torch.save on a file reports a full disk as an internal error of its zip writer.
         buffer = io.BytesIO()
@@ -58,6 +64,13 @@ class AtomicCheckpointIO(SafeCheckpointIO):
             )
         else:
             self._failed = False
+            self._note(checkpoint, path)
+
+    def _note(self, checkpoint: dict[str, Any], path: str | Path) -> None:
+        if 'loops' in checkpoint:
+            epochs = checkpoint['loops']['fit_loop']['epoch_progress']['current']
+            moment = checkpoint['global_step'], epochs['processed']
+            self.written[os.path.realpath(path)] = moment
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Remove a checkpoint, unless the one that was to take its place could not be written.

@@ -1,6 +1,7 @@
 """A run that is told to stop finishes its batch and saves before it ends."""
 
 import logging
+import os
 import signal
 import threading
 from pathlib import Path
@@ -27,17 +28,10 @@ class SaveLast(Callback):
 
     def __init__(self) -> None:
         """Initialize a new SaveLast instance."""
-        self._saved = (-1, -1)
         self._exit_code = 128 + signal.SIGTERM
         self._requeue: Any = None
         self._requested = 0
         self._told = False
-
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Note the moment."""
-        self._saved = _moment(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over signals; Lightning gives them back in the end."""
@@ -93,9 +87,13 @@ class SaveLast(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the end, unless it just was: checkpoints every n minutes or steps miss it."""
-        wanted = any(getattr(saver, 'save_last', False) for saver in trainer.checkpoint_callbacks)
-        if wanted and self._saved != _moment(trainer):
-            self.save(trainer)
+        saver = _saver(trainer)
+        if saver is not None and saver.save_last:
+            written = getattr(trainer.strategy.checkpoint_io, 'written', {})
+            moment = written.get(os.path.realpath(saver.last_model_path))
+            # The first process alone writes, but all of them have to take part.
+            if trainer.strategy.broadcast(moment) != _moment(trainer):
+                self.save(trainer)
 
     def save(self, trainer: Trainer) -> str | None:
         """Write ``last.ckpt`` where ``--ckpt_path last`` looks for it.
@@ -106,10 +104,9 @@ class SaveLast(Callback):
         Returns:
             Its path, or None if the run writes no checkpoints.
         """
-        savers = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
-        if not savers or getattr(trainer, 'fast_dev_run', False):
+        saver = _saver(trainer)
+        if saver is None or getattr(trainer, 'fast_dev_run', False):
             return None
-        saver = next((each for each in savers if each.save_last), savers[0])
         if not saver.last_model_path:
             folder = Path(str(saver.dirpath))
             path, version = folder / 'last.ckpt', 0
@@ -120,6 +117,12 @@ class SaveLast(Callback):
             saver.last_model_path = str(path)
         trainer.save_checkpoint(saver.last_model_path)
         return saver.last_model_path
+
+
+def _saver(trainer: Trainer) -> ModelCheckpoint | None:
+    """The one whose ``last.ckpt`` it is: the first with ``save_last``, else the first."""
+    savers = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+    return next((each for each in savers if each.save_last), savers[0] if savers else None)
 
 
 def _moment(trainer: Trainer) -> tuple[int, int]:
