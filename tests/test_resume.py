@@ -1,5 +1,6 @@
 """A run that was stopped, however it was, ends as the unbroken one does."""
 
+import errno
 import importlib.util
 import os
 import resource
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
-from torchgeo_caco import CACoTask
+from torchgeo_caco import CACoTask, checkpoints
 from torchgeo_caco.callbacks.position import align
 from torchgeo_caco.datasets import SimulatedLandscapes
 from torchgeo_caco.loggers import MetricsLogger
@@ -164,6 +165,33 @@ def test_a_checkpoint_that_cannot_be_written(whole, tiny, tmp_path, monkeypatch,
     kill.fit(tiny, tmp_path)
     assert (tmp_path / 'model' / 'model.safetensors').exists()
     assert kill.differences(kill.last(whole), kill.last(tmp_path)) == []
+
+
+def test_another_saver_does_not_stand_for_the_last(tiny, tmp_path):
+    saver = 'lightning.pytorch.callbacks.ModelCheckpoint'
+    kill.fit(
+        tiny, tmp_path, f'{kill.SAVER}every_n_train_steps', '5',
+        f'--trainer.callbacks+={saver}', f'{kill.SAVER}every_n_epochs', '1',
+        f'{kill.SAVER}dirpath', str(tmp_path / 'epochs'),
+    )  # fmt: skip
+    assert [path.name for path in (tmp_path / 'epochs').iterdir()] == ['epoch=3-step=12.ckpt']
+    assert kill.last(tmp_path)['global_step'] == 12
+
+
+@pytest.mark.parametrize(('failing', 'writes'), [(None, 4), (4, 5)])
+def test_the_end_is_written_again_if_it_was_not(failing, writes, tiny, tmp_path, monkeypatch):
+    original, paths = checkpoints.write_atomically, []
+
+    def write(path, content):
+        paths.append(path.name)
+        if path.name == 'last.ckpt' and paths.count('last.ckpt') == failing:
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        original(path, content)
+
+    monkeypatch.setattr(checkpoints, 'write_atomically', write)
+    kill.fit(tiny, tmp_path)
+    assert paths.count('last.ckpt') == writes
+    assert kill.last(tmp_path)['global_step'] == 12
 
 
 def test_requeued_by_slurm(whole, tiny, tmp_path, monkeypatch):
