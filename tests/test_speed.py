@@ -134,7 +134,7 @@ def test_the_progress_bar_does_not_stop_a_gpu_at_every_step(task, tmp_path, devi
     trainer = SimpleNamespace(
         global_rank=0, default_root_dir=str(tmp_path), loggers=[], logger=None,
         checkpoint_callback=None, progress_bar_callback=bar, log_every_n_steps=25,
-        strategy=SimpleNamespace(root_device=torch.device(device)),
+        strategy=SimpleNamespace(root_device=torch.device(device), checkpoint_io=None),
     )  # fmt: skip
     owner: Any = SimpleNamespace(trainer=trainer, periods=1)
     bars = [each for each in run_callbacks(owner) if isinstance(each, TQDMProgressBar)]
