@@ -47,8 +47,9 @@ def plot_change_histogram(estimator: ChangeEstimator, title: str = '') -> Figure
                 axis.plot(grid, density, color=colour, label=name)
         if not np.isnan(numbers[6]):
             axis.axvline(numbers[6], color='k', ls='--', label=f'threshold {numbers[6]:.2f}')
+        # Not 'best', which takes long and warns on a busy machine.
         if axis.get_legend_handles_labels()[0]:
-            axis.legend()
+            axis.legend(loc='upper right')
     name = 'long-term distance' if estimator.estimate == 'distance' else 'long-term / short-term'
     axis.set(xlabel=name, ylabel='density', title=title)
     return figure
