@@ -76,6 +76,8 @@ def main() -> None:
     parser.add_argument(
         '--tried', type=float, default=2, help='scenes judged for one that is clear'
     )
+    parser.add_argument('--machine', type=float, default=0.2, help='dollars for an hour of it')
+    parser.add_argument('--traffic', type=float, default=0.09, help='dollars for a GB received')
     args = parser.parse_args()
     os.environ['NO_PROXY'] = os.environ['no_proxy'] = '127.0.0.1'
     with tempfile.TemporaryDirectory() as work:
@@ -116,9 +118,11 @@ def main() -> None:
     size = 6 * 25e3 + sent['bands'] + args.tried * sent['scl']
     print(
         f'With {args.tried:g} scenes judged for each image, {args.latency:g} s for a request, '
-        f'{args.workers} workers and {args.rate:g} Mbit/s:\n'
+        f'{args.workers} workers and {args.rate:g} Mbit/s, {args.machine:g} dollars for an hour '
+        f'of a machine and {args.traffic:g} dollars for a GB received:\n'
     )
-    print('| images | requests | GB received | GB on disk | hours |\n|---|---|---|---|---|')
+    print('| images | requests | GB received | GB on disk | hours | $ machine | $ traffic |')
+    print('|---|---|---|---|---|---|---|')
     for number in (10_000, 100_000, 1_000_000):
         hours = (
             max(number * calls * args.latency / args.workers, number * size * 8 / args.rate / 1e6)
@@ -126,7 +130,8 @@ def main() -> None:
         )
         print(
             f'| {number:,} | {number * calls:,.0f} | {number * size / 1e9:,.0f} | '
-            f'{number * disk / 1e9:,.1f} | {hours:,.1f} |'
+            f'{number * disk / 1e9:,.1f} | {hours:,.1f} | {hours * args.machine:,.2f} | '
+            f'{number * size / 1e9 * args.traffic:,.0f} |'
         )
 
 

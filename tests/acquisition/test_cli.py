@@ -8,6 +8,7 @@ from torchgeo.main import main as torchgeo
 
 from torchgeo_caco.cli import main
 from torchgeo_caco.models.describe import last_metrics
+from torchgeo_caco.stores import open_store, verify
 
 CONF = Path(__file__).parents[2] / 'conf'
 
@@ -24,12 +25,15 @@ def test_download_and_fit(server, places, tmp_path, capsys, monkeypatch):
         'download', str(tmp_path / 'places.parquet'), '-o', str(tmp_path / 'store'),
         '--provider', 'earth-search', '--stac', f'{server.url}/v1', '--size', '64',
         '--seasons', '3', '--shift-days', '0', '--reference', '2023-06-01',
+        '--pack', str(tmp_path / 'packed'),
     ]  # fmt: skip
     assert main(arguments) == 0
     told = capsys.readouterr().out
     assert '3 places in' in told
     assert 'period 1: 9 images from 2022-12-18 to 2023-06-04' in told
     assert 'between the periods: 4.00 years' in told
+    assert f'18 images of 3 locations packed into {tmp_path / "packed"}' in told
+    verify(open_store(tmp_path / 'store'), open_store(tmp_path / 'packed'))
     torchgeo([
         'fit', '--config', str(CONF / 'caco.yaml'), '--data.root', str(tmp_path / 'store'),
         '--data.seasons_per_period', '3', '--data.batch_size', '3', '--data.num_workers', '0',

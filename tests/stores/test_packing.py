@@ -119,7 +119,7 @@ def test_refuses_to_overwrite(source, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {'p', 'notes', 'file', 'empty'}
     with (
         FileLock(tmp_path / '.q.lock'),
-        pytest.raises(ValueError, match=r'another process is packing into .*q'),
+        pytest.raises(BlockingIOError, match=r'another process is packing into .*q'),
     ):
         pack(store, tmp_path / 'q')
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from ..locking import alone
 from ..stores import FolderWriter
 from .ledger import REPORT, Ledger
 from .network import redact
@@ -108,27 +108,13 @@ def download(
     """
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
-    with _alone(root):
+    with alone(root / '.lock', f'another process downloads to {root}.'):
         ledger = Ledger(root)
         run = _Run(read_places(places), plan, ledger, count, budget, again)
         ledger.keep_to(plan)
         with _executor(workers, dask) as (executor, slots):
             run.work(executor, slots, progress)
         return run.summary()
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Keep other processes from writing to a folder; a killed one does not."""
-    lock = FileLock(root / '.lock')
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise OSError(f'another process downloads to {root}.') from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ..stores import canonical_band
+from ..stores import canonical_band, open_store, pack
 from .locate import read_vector
 
 
@@ -66,6 +66,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     how.add_argument('--workers', type=int, default=8, help='places at a time (%(default)s)')
     how.add_argument('--dask', metavar='ADDRESS', help='of a Dask scheduler that does the work')
     how.add_argument('--budget', type=int, help='stop after so many searches and reads')
+    how.add_argument(
+        '--pack', metavar='DST', help='when all places are there, pack them into this folder, too'
+    )
     how.add_argument('--again', action='store_true', help='retry what could not be filled')
     _add_fields(how, Network)
 
@@ -126,6 +129,9 @@ def run(args: Namespace) -> None:
         print('\n'.join(summary.report[:5]))
     if summary.stopped or summary.failed:
         raise ConnectionError(f'{summary.stopped or "servers failed"}; the same command goes on.')
+    if args.pack:
+        packed = pack(open_store(args.out), args.pack, workers=args.workers, progress=True)
+        print(f'{sum(packed.sizes)} images of {len(packed)} locations packed into {args.pack}')
 
 
 def _asset(text: str) -> tuple[str, str]:

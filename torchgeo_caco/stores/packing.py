@@ -3,16 +3,15 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from ..locking import alone
 from .base import SeasonalStore
 from .index import SCHEMA, IndexRows
 from .packed import SHARD_BYTES, PackedStore, checksum, shard_path, write_header, write_meta
@@ -46,13 +45,15 @@ def pack(
 
     Raises:
         FileExistsError: If *root* exists and is not empty.
-        ValueError: If a band is unknown, an image cannot be read, the interrupted attempt was of
-            another source, or another process is packing into *root*.
+        BlockingIOError: If another process is packing into *root*.
+        ValueError: If a band is unknown, an image cannot be read, or the interrupted attempt was of
+            another source.
     """
     root = Path(root)
     root.parent.mkdir(parents=True, exist_ok=True)
     partial = root.parent / f'.{root.name}.partial'
-    with _alone(root, partial.with_suffix('.lock')):
+    lock, message = partial.with_suffix('.lock'), f'another process is packing into {root}.'
+    with alone(lock, message, remove=True):
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
             raise FileExistsError(f'{root} exists and is not empty; nothing was written.')
         partial.mkdir(exist_ok=True)
@@ -65,22 +66,6 @@ def pack(
             root.rmdir()
         os.rename(partial, root)
     return PackedStore(root)
-
-
-@contextmanager
-def _alone(root: Path, path: Path) -> Iterator[None]:
-    """Let one process at a time pack into a folder."""
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ValueError(f'another process is packing into {root}.') from None
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            path.unlink()
-        lock.release()
 
 
 class _Job:
