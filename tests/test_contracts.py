@@ -75,6 +75,8 @@ def test_model_folder(run):
     name = f'local-dir:{run / "model"}'
     assert same(timm.create_model(name, pretrained=True), run)
     assert timm.create_model(name, pretrained=True, in_chans=4)(torch.rand(1, 4, 64, 64)).ndim == 2
+    # As a command line gives it.
+    assert same(CACoTask(model=name, weights='true', memory_bank_size=8).backbone, run)
     classes = Classification(model=name, weights=True, num_classes=5)
     assert same(classes.model, run)
     segmentation = SemanticSegmentation(

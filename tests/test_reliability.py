@@ -11,7 +11,7 @@ import torch
 from torchgeo.main import main
 
 from torchgeo_caco.datamodules import SeasonalTemporalDataModule
-from torchgeo_caco.datasets.download import fetch
+from torchgeo_caco.fetching import fetch
 
 from .bad_input import CHECKPOINTS, DATA, RAISE, VICTIM, documented, is_documented, write
 from .datasets.server import File, serve

@@ -337,6 +337,11 @@ def test_the_row_of_an_epoch_after_a_cut(tmp_path):
     assert path.read_text().split() == rows[:4]
 
 
+def test_metrics_of_a_task_that_says_no_folder():
+    with pytest.raises(ValueError, match='MetricsLogger needs save_dir'):
+        MetricsLogger().log_metrics({'loss': 1.0}, step=0)
+
+
 def test_metrics_that_cannot_be_written(tmp_path, caplog):
     path = tmp_path / 'metrics.csv'
     logger = MetricsLogger(str(tmp_path))

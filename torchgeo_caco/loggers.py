@@ -124,7 +124,8 @@ class MetricsLogger(CSVLogger):
         """Initialize a new MetricsLogger instance.
 
         Args:
-            save_dir: The folder; by default the trainer's ``default_root_dir``.
+            save_dir: The folder; with :class:`~torchgeo_caco.tasks.CACoTask` it may be left open,
+                and is then the trainer's ``default_root_dir``.
         """
         # Every row at once: what is not on the disk is lost with a run that is killed.
         super().__init__(save_dir or '.', name='', version='', flush_logs_every_n_steps=1)
@@ -143,6 +144,17 @@ class MetricsLogger(CSVLogger):
     def save_dir(self) -> Any:
         """The folder; None, which Lightning takes for ``default_root_dir``, if left open."""
         return self._root_dir if self._bound else None
+
+    @property
+    def root_dir(self) -> str:
+        """The folder.
+
+        Raises:
+            ValueError: If it was left open, and the task is none that says it.
+        """
+        if not self._bound:
+            raise ValueError('MetricsLogger needs save_dir, the folder, with a task of others.')
+        return str(self._root_dir)
 
     @property
     @rank_zero_experiment

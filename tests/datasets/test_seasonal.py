@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Subset
 from torchgeo.datasets import DatasetNotFoundError, RGBBandsMissingError
 
 from torchgeo_caco.datasets import SeasonalTemporalDataset, collate
-from torchgeo_caco.datasets.seasonal import find_empty
+from torchgeo_caco.datasets.replacing import find_empty
 from torchgeo_caco.stores import FolderWriter, PackedWriter
 
 BANDS = ('B2', 'B3', 'B4', 'B8')

@@ -26,7 +26,7 @@ def data(foreign, tmp_path_factory) -> bytes:
 def cache(tmp_path, monkeypatch):
     """Torch hub's folder of checkpoints."""
     monkeypatch.setattr('torch.hub._hub_dir', str(tmp_path))
-    monkeypatch.setattr('torchgeo_caco.datasets.download.time.sleep', lambda _: None)
+    monkeypatch.setattr('torchgeo_caco.fetching.time.sleep', lambda _: None)
     return tmp_path / 'checkpoints'
 
 

@@ -16,7 +16,7 @@ from requests.adapters import HTTPAdapter
 from torchgeo.datasets import SeasonalContrastS2
 from urllib3.util import Retry
 
-from .download import fetch, verify
+from ..fetching import fetch, verify
 from .unpack import unpack
 
 logger = logging.getLogger(__name__)

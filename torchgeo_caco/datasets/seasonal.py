@@ -10,20 +10,17 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import get_worker_info
 from torchgeo.datasets import DatasetNotFoundError, NonGeoDataset, RGBBandsMissingError
 
 from ..stores import SeasonalStore, canonical_band, open_store
 from .archives import Size, provide
+from .batches import room
 from .dates import Split, draw_positions, parse_split, split_periods
+from .replacing import find_empty, read_each
 
 logger = logging.getLogger(__name__)
 
 Sample = dict[str, Any]
-
-#: Samples that are tried in the place of one that cannot be read.
-STAND_INS = 8
 
 
 class SeasonalTemporalDataset(NonGeoDataset):
@@ -250,14 +247,18 @@ class SeasonalTemporalDataset(NonGeoDataset):
         if len(wanted) and epoch[0] == -1:
             epoch = torch.randint(2**62, (len(wanted),)).numpy()
         locations, times = self._look_up(wanted, epoch)
-        image = _room((*times.shape, len(self.bands), *self.store.shape), self.store.dtype)
+        image = room((*times.shape, len(self.bands), *self.store.shape), self.store.dtype)
         flat = image.flatten(1, 2).numpy()
         try:
             self._read(locations, times, flat)
         except ValueError:
             if self.on_bad_location == 'raise':
                 raise
-            wanted = self._read_each(wanted, epoch, flat)
+
+            def read(row: int, sample: int) -> None:
+                self._read_one(sample, epoch[row : row + 1], flat[row : row + 1])
+
+            wanted = read_each(wanted, epoch, len(self), self.seed, read)
             locations, times = self._look_up(wanted, epoch)
         numbers = self._numbers[locations]
         days = np.stack([self.store.dates(n)[t] for n, t in zip(numbers, times, strict=True)])
@@ -295,34 +296,16 @@ class SeasonalTemporalDataset(NonGeoDataset):
                 'pixels with data were expected.'
             )
 
-    def _read_each(
-        self, samples: NDArray[np.int64], epoch: NDArray[np.int64], out: NDArray[Any]
-    ) -> NDArray[np.int64]:
-        """Read samples one by one, others for those that cannot be read; says which were read."""
-        used = samples.copy()
-        for i, sample in enumerate(samples):
-            keys = [np.array(key) for key in (self.seed, epoch[i], sample)]
-            others = draw_positions(np.array([[len(self)]]), min(STAND_INS, len(self)), keys)
-            first: ValueError | None = None
-            for other in (sample, *others.ravel()):
-                locations, times = self._look_up(np.array([other]), epoch[i : i + 1])
-                try:
-                    self._read(locations, times, out[i : i + 1])
-                except ValueError as error:
-                    first = first or error
-                    self._note(int(locations[0]), error)
-                else:
-                    break
-            else:
-                raise ValueError(f'{first} None of {others.size} in its place can be read either.')
-            used[i] = other
-        return used
-
-    def _note(self, location: int, error: ValueError) -> None:
-        """Remember that a location was replaced, and say so the first time."""
-        if not self._replaced[location]:
-            self._replaced[location] = True
-            logger.warning('%s Another location takes its place.', error)
+    def _read_one(self, sample: int, epoch: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """Read a sample; if it cannot be read, remember that, and say so the first time."""
+        locations, times = self._look_up(np.array([sample]), epoch)
+        try:
+            self._read(locations, times, out)
+        except ValueError as error:
+            if not self._replaced[locations[0]]:
+                self._replaced[locations[0]] = True
+                logger.warning('%s Another location takes its place.', error)
+            raise
 
     def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
         """Plot a sample: a row for each period, a column for each date.
@@ -363,71 +346,3 @@ class SeasonalTemporalDataset(NonGeoDataset):
         if suptitle is not None:
             fig.suptitle(suptitle)
         return fig
-
-
-def find_empty(images: NDArray[Any], nodata: float) -> tuple[int, int] | None:
-    """Find an image without data.
-
-    Args:
-        images: Shape (B, T, C, H, W).
-        nodata: The value that marks nodata; may be NaN.
-
-    Returns:
-        Its position (b, t) if there is one that is nodata in all bands and pixels.
-    """
-
-    def same(values: NDArray[Any]) -> NDArray[np.bool_]:
-        return np.isnan(values) if np.isnan(nodata) else values == nodata
-
-    # All pixels only where a few are nodata: this is done for every batch.
-    for b, t in np.argwhere(same(images[:, :, 0, ::8, ::8]).all((2, 3))):
-        if same(images[b, t]).all():
-            return int(b), int(t)
-    return None
-
-
-def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
-    """Memory from which a batch need not be copied on its way to the device."""
-    kind = torch.from_numpy(np.empty(0, dtype)).dtype
-    if get_worker_info() is None and torch.cuda.is_initialized():
-        return torch.empty(shape, dtype=kind, pin_memory=True)
-    if get_worker_info() is None:
-        # NumPy asks for huge pages: small ones take longer to get than an image takes to copy.
-        return torch.from_numpy(np.empty(shape, dtype))
-    # What a worker sends must lie in shared memory; PyTorch's own collate does the same.
-    size = int(np.prod(shape)) * dtype.itemsize
-    shared: Any = torch.UntypedStorage._new_shared(size)
-    return torch.empty(0, dtype=kind).set_(shared).view(shape)
-
-
-def _gathered(tensors: list[Tensor]) -> Tensor | None:
-    """All of these as one tensor, if they lie one behind another in the same memory."""
-    first = tensors[0]
-    step = first.numel() * first.element_size()
-    neighbours = all(
-        t.is_contiguous()
-        and (t.shape, t.dtype) == (first.shape, first.dtype)
-        and t.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
-        and t.data_ptr() == first.data_ptr() + i * step
-        for i, t in enumerate(tensors)
-    )
-    if not neighbours or step == 0:
-        return None
-    return first.as_strided((len(tensors), *first.shape), (first.numel(), *first.stride()))
-
-
-def collate(samples: Sequence[Sample]) -> Sample:
-    """Stack samples into a batch, without a copy if they are views of one tensor.
-
-    Args:
-        samples: Samples of :class:`SeasonalTemporalDataset`.
-
-    Returns:
-        The batch, each entry with one dimension more.
-    """
-    batch: Sample = {}
-    for key in samples[0]:
-        tensors = [sample[key] for sample in samples]
-        whole = _gathered(tensors)
-        batch[key] = torch.stack(tensors) if whole is None else whole
-    return batch

@@ -6,7 +6,7 @@ from urllib.parse import unquote, urlparse
 import torch
 from filelock import FileLock
 
-from ..datasets.download import fetch
+from ..fetching import fetch
 
 #: Failures in a row after which a download is given up: who is offline wants to know it soon.
 RETRIES = 2

@@ -1,7 +1,8 @@
 """Tasks: pretraining, and the published evaluations."""
 
-from .caco import CACoTask, StepOutput
+from .caco import CACoTask
 from .change import ChangeHeadTask
 from .probe import ProbeTask
+from .step import StepOutput
 
 __all__ = ('CACoTask', 'ChangeHeadTask', 'ProbeTask', 'StepOutput')

@@ -4,11 +4,10 @@ import copy
 import logging
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
 import timm
 import torch
-import torch.nn.functional as F
 from lightly.models.modules import MoCoProjectionHead
 from lightning.pytorch import Callback
 from torch import Tensor, nn
@@ -27,7 +26,6 @@ from ..distributed import (
     rank,
     world_size,
 )
-from ..losses import change_aware_logits, info_nce
 from ..losses.change_aware import LongTermNegatives, MaskOwn, QueueNegatives
 from ..memory import MemoryBank
 from ..models import load_encoder
@@ -35,25 +33,9 @@ from ..reading import check_shapes
 from ..transforms import SeasonalViews, artificial_augmentation, moco_view, normalised_crop
 from ..transforms.views import statistics
 from .optim import build_optimizer
+from .step import StepOutput, check_data, contrast, embed, spread
 
 logger = logging.getLogger(__name__)
-
-
-class StepOutput(NamedTuple):
-    """What one step gives.
-
-    Attributes:
-        loss: Sum over the subspaces, shape ().
-        losses: Loss of each subspace, shape (H,), detached.
-        accuracies: Share of rows whose positive is the most similar key, shape (H,).
-        std: Mean standard deviation of the L2-normalised features times the root of their number:
-            near 1 is spread out, near 0 is collapsed; shape ().
-    """
-
-    loss: Tensor
-    losses: Tensor
-    accuracies: Tensor
-    std: Tensor
 
 
 class CACoTask(MoCo):
@@ -172,6 +154,8 @@ class CACoTask(MoCo):
             raise ValueError(f'subspaces must be 3, or 1 for MoCo, not {subspaces}.')
         if subspaces == 1 and long_term_negatives != 'never':
             raise ValueError("subspaces=1 is MoCo, which needs long_term_negatives='never'.")
+        # The command line gives True and False as text.
+        weights = {'true': True, 'false': False}.get(str(weights).lower(), weights)
         self.periods = 1 if long_term_negatives == 'never' else 2
         self._due: int | None = None
         self._fused_norms = 0
@@ -274,26 +258,9 @@ class CACoTask(MoCo):
         data: Any = getattr(self.trainer, 'datamodule', None)
         if stage != 'fit' or data is None or not hasattr(data, 'location_names'):
             return
-        if data.periods != self.periods:
-            raise ValueError(
-                f'long_term_negatives={self.hparams["long_term_negatives"]!r} needs '
-                f'{self.periods} period(s); the data have periods={data.periods}.'
-            )
-        if len(data.bands) != self.hparams['in_channels']:
-            raise ValueError(
-                f'in_channels={self.hparams["in_channels"]} but the data have '
-                f'{len(data.bands)} bands: {", ".join(data.bands)}.'
-            )
+        check_data(data, self.periods, self.hparams)
         if self.estimator.names != tuple(data.location_names):
             self.estimator.allocate(data.location_names, self.device)
-        rows = self.periods * len(data.location_names)
-        if self.hparams['memory_bank_size'] > 2 * rows:
-            logger.warning(
-                'memory_bank_size=%d is more than two epochs of %d rows: '
-                'many negatives show the very place they are compared with.',
-                self.hparams['memory_bank_size'],
-                rows,
-            )
 
     @property
     def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
@@ -411,19 +378,15 @@ class CACoTask(MoCo):
         gated = self.hparams['long_term_negatives'] == 'changed'
         self._update_momentum()
 
-        def embed(head: nn.Module, features: Tensor) -> Tensor:
-            rows = F.normalize(head(features).to(_full(features)), dim=-1)
-            return rows.unflatten(0, (-1, periods))
-
         features = self.forward(query)
-        queries = [embed(head, features) for head in self.projection_heads]
+        queries = [embed(head, features, periods) for head in self.projection_heads]
         with torch.no_grad():
             key_features = [self._momentum_features(view) for view in views]
             heads = self.projection_heads_momentum
             # Subspace 0 compares with no other view.
             counts = [1 if h == 0 else len(views) for h in range(subspaces)]
             every_key = [
-                embed(head, features)
+                embed(head, features, periods)
                 for head, count in zip(heads, counts, strict=True)
                 for features in key_features[:count]
             ]
@@ -431,41 +394,24 @@ class CACoTask(MoCo):
             # One message for all of them.
             own_keys = gather(torch.stack(every_key, 1)).movedim(1, 0).split(counts)
             if gated:
-                z = embed(heads[1], self._momentum_features(query))
-                z_season = embed(heads[1], key_features[1])
+                z = embed(heads[1], self._momentum_features(query), periods)
+                z_season = embed(heads[1], key_features[1], periods)
                 triples = self.estimator.measure(z, z_season)
                 if changed is None:
                     changed = self.estimator.changed(index)
                 changed = changed.reshape(-1, periods).bool()
                 valid = torch.ones_like(changed) if valid is None else valid
             own = index[:, None] == gather(index)[None]
-        losses, accuracies = [], []
         with torch.autocast(query.device.type, enabled=False):
-            for h in range(subspaces):
-                logits = change_aware_logits(
-                    queries[h],
-                    own_keys[h],
-                    # The queue is overwritten below, before the backward pass needs it.
-                    self.memory_bank.queue[h].clone().to(queries[h].dtype),
-                    h,
-                    own=own,
-                    changed=changed,
-                    temperature=self.hparams['temperature'],
-                    long_term_negatives=self.hparams['long_term_negatives'],
-                    queue_negatives=self.hparams['queue_negatives'],
-                    mask_own=self.hparams['mask_own'],
-                )
-                losses.append(info_nce(logits))
-                accuracies.append((logits.detach().argmax(-1) == 0).float().mean())
+            losses, accuracies = contrast(
+                queries, own_keys, self.memory_bank.queue, own, changed, self.hparams
+            )
         for h in range(subspaces):
             self.memory_bank.enqueue(h, own_keys[h][h])
         if gated and valid is not None and self.estimator.names:
             # Every process remembers all places, whatever its negatives are.
             self.estimator.update(*(gather_rows(x) for x in (index, triples, valid)))
-        normalised = F.normalize(features.detach().float(), dim=1)
-        std = normalised.std(dim=0).mean() * normalised.shape[1] ** 0.5
-        total = torch.stack(losses)
-        return StepOutput(total.sum(), total.detach(), torch.stack(accuracies), std)
+        return StepOutput(losses.sum(), losses.detach(), accuracies, spread(features.detach()))
 
     def training_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Make the views, take a step, log.
@@ -531,8 +477,3 @@ class CACoTask(MoCo):
                 added,
                 removed,
             )
-
-
-def _full(x: Tensor) -> torch.dtype:
-    """The data type in which embeddings are compared: float32, or float64 for a float64 model."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32

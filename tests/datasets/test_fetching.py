@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from torchgeo_caco.datasets import download
-from torchgeo_caco.datasets.download import fetch, verify
+from torchgeo_caco import fetching
+from torchgeo_caco.fetching import fetch, verify
 
 from .server import File, serve
 
@@ -144,8 +144,8 @@ def test_a_note_of_no_use(note, tmp_path):
 
 
 def test_a_full_disk(tmp_path, monkeypatch):
-    usage = download.shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(download.shutil, 'disk_usage', lambda _: usage)
+    usage = fetching.shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(fetching.shutil, 'disk_usage', lambda _: usage)
     with (
         serve({'/a': File(DATA)}) as server,
         pytest.raises(OSError, match=r'a needs 300000 bytes more on the disk, which has 1000 left'),
