@@ -125,7 +125,7 @@ def deal(rank, ranks):
     assert (gather_rows(rows)[:, 0, 0] == torch.arange(5 * ranks)).all()
     groups = []
     for seed in range(3):
-        shuffle = RowShuffle(5, seed)
+        shuffle = RowShuffle(5, seed, torch.device('cpu'))
         mixed = shuffle.shuffle(rows)
         assert torch.equal(shuffle.restore(mixed), rows)
         everyone = gather_rows(mixed)[:, 0, 0]

@@ -13,8 +13,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from torchgeo_caco import distributed
 from torchgeo_caco.callbacks import run_callbacks
-from torchgeo_caco.tasks import CACoTask
+from torchgeo_caco.tasks import CACoTask, caco
 from torchgeo_caco.tasks.optim import build_optimizer
 
 BATCH, PLACES = 4, 12
@@ -47,7 +48,9 @@ class Waits(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         tensors = [t for t in tree_leaves((args, kwargs, out)) if isinstance(t, Tensor)]
         across = len({t.device.type for t in tensors if t.ndim}) > 1
-        if across or func in (
+        # What is sent to the device without waiting is no matter, what is fetched always is.
+        sent = (kwargs or {}).get('non_blocking') and out.device.type == 'cuda'
+        if (across and not sent) or func in (
             torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default
         ):  # fmt: skip
             places = [f'{f.filename}:{f.lineno}' for f in traceback.extract_stack()]
@@ -55,10 +58,18 @@ class Waits(TorchDispatchMode):
         return out
 
 
-def test_the_step_never_waits_for_the_device(task):
+@pytest.mark.parametrize('ranks', [1, 2])
+def test_the_step_never_waits_for_the_device(task, ranks, monkeypatch):
     """On a GPU that is only pretended: one that does not calculate, so nothing can be fetched."""
+    monkeypatch.setattr(distributed, 'world_size', lambda: ranks)
+    monkeypatch.setattr(caco, 'world_size', lambda: ranks)
+    monkeypatch.setattr(distributed, 'rank', lambda: 0)
+    for name in ('all_reduce', 'all_to_all_single', 'all_gather_into_tensor'):
+        monkeypatch.setattr(distributed.dist, name, lambda *_: None)
     before = torch.__future__.get_overwrite_module_params_on_conversion()
     torch.__future__.set_overwrite_module_params_on_conversion(True)
+    logged: list[str] = []
+    monkeypatch.setattr(task, 'log', lambda name, *_, **__: logged.append(name))
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
             task.to('cuda')
@@ -66,8 +77,10 @@ def test_the_step_never_waits_for_the_device(task):
             valid = torch.ones(BATCH, 2, dtype=torch.bool, device='cuda')
             with Waits() as waits:
                 out = task.step(query, keys, index, valid=valid)
+                task._log_step(out, BATCH)
             assert out.loss.device.type == 'cuda'
             assert waits.seen == []
+            assert logged[:3] == ['train_loss', 'train_ssl_std_step', 'train_ssl_std_epoch']
             with Waits() as waits:
                 out.losses.cpu()  # It would be seen.
             assert len(waits.seen) == 1
@@ -133,7 +146,8 @@ def test_the_progress_bar_does_not_stop_a_gpu_at_every_step(task, tmp_path, devi
     bar = TQDMProgressBar(refresh_rate=rate)
     trainer = SimpleNamespace(
         global_rank=0, default_root_dir=str(tmp_path), loggers=[], logger=None,
-        checkpoint_callback=None, progress_bar_callback=bar, log_every_n_steps=25,
+        checkpoint_callback=None, checkpoint_callbacks=[], progress_bar_callback=bar,
+        log_every_n_steps=25,
         strategy=SimpleNamespace(root_device=torch.device(device), checkpoint_io=None),
     )  # fmt: skip
     owner: Any = SimpleNamespace(trainer=trainer, periods=1)

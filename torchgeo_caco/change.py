@@ -184,7 +184,6 @@ class ChangeEstimator(nn.Module):
         self.register_buffer('estimates', torch.zeros(*rows, 3, device=device))
         self.register_buffer('visits', torch.zeros(rows, dtype=torch.long, device=device))
         self.register_buffer('labels', torch.full(rows, -1, dtype=torch.int8, device=device))
-        # The mixture is read on the host only, in float64, which not every device has.
         self.register_buffer('mixture', torch.full((7,), float('nan')))
 
     def match(
@@ -215,7 +214,7 @@ class ChangeEstimator(nn.Module):
         return len(self.names) - len(here), len(names) - len(here)
 
     def changed(self, index: Tensor) -> Tensor:
-        """Whether rows are labelled changed; never visited counts as unchanged.
+        """Whether rows are labelled changed; never visited, or unknown, counts as unchanged.
 
         Args:
             index: Location numbers, shape (B,).
@@ -223,6 +222,8 @@ class ChangeEstimator(nn.Module):
         Returns:
             Labels, shape (B, P), bool.
         """
+        if not self.names:
+            return torch.zeros(len(index), self.periods, dtype=torch.bool, device=index.device)
         labels = self.labels[index] == 1
         if self.label == 'location':
             labels = labels.any(dim=1, keepdim=True).expand_as(labels)
@@ -282,7 +283,8 @@ class ChangeEstimator(nn.Module):
         Returns:
             The fitted mixture; None where the threshold is a number or nothing could be fitted.
         """
-        score = self.score.double().cpu().numpy()
+        # On the host, because not every device has float64.
+        score = self.score.cpu().double().numpy()
         seen = ~np.isnan(score)
         values = score[seen]
         mixture = fit_mixture(values, self.seed) if self.threshold is None else None
@@ -294,7 +296,7 @@ class ChangeEstimator(nn.Module):
             changed = np.zeros(len(values), dtype=bool)
         else:
             numbers = np.concatenate([*mixture[:3], [mixture.threshold]])
-            self.mixture.copy_(torch.from_numpy(numbers))
+            self.mixture.copy_(torch.from_numpy(numbers).to(self.mixture.dtype))
             if self.assignment == 'posterior':
                 changed = mixture.log_odds(values) > 0
             elif np.isnan(mixture.threshold):
@@ -313,8 +315,8 @@ class ChangeEstimator(nn.Module):
         Returns:
             Shape (N, P), float32 on the CPU; NaN where never visited or nothing was fitted.
         """
-        numbers = self.mixture.double().cpu().numpy()
-        score = self.score.double().cpu().numpy()
+        numbers = self.mixture.cpu().double().numpy()
+        score = self.score.cpu().double().numpy()
         if np.isnan(numbers[:6]).any():
             return torch.full(score.shape, float('nan'))
         mixture = Mixture(numbers[:2], numbers[2:4], numbers[4:6], float(numbers[6]))

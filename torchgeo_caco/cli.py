@@ -35,10 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('command', choices=COMMANDS, metavar='COMMAND', help='one of these')
     parser.add_argument('rest', nargs=REMAINDER, metavar='...', help='its arguments')
     chosen = parser.parse_args(arguments)
-    command = import_module(f'.commands.{chosen.command}', __package__)
-    sub = ArgumentParser(f'torchgeo-caco {chosen.command}', description=command.__doc__)
-    command.add_arguments(sub)
     try:
+        command = import_module(f'.commands.{chosen.command}', __package__)
+        sub = ArgumentParser(f'torchgeo-caco {chosen.command}', description=command.__doc__)
+        command.add_arguments(sub)
         command.run(sub.parse_args(chosen.rest))
     except (ValueError, OSError, ImportError) as error:
         print(f'torchgeo-caco {chosen.command}: {error}', file=sys.stderr)

@@ -1,5 +1,6 @@
 """What several processes tell each other; with one process nothing happens."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,41 @@ def gather_rows(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def mean_of_all(x: Tensor) -> Tensor:
+    """Mean over the processes; the host does not wait for it.
+
+    Args:
+        x: Any shape, the same in all processes.
+
+    Returns:
+        The same shape.
+    """
+    ranks = world_size()
+    if ranks > 1:
+        x = x.clone()
+        dist.all_reduce(x)
+        x /= ranks
+    return x
+
+
+def largest(values: Sequence[int], device: torch.device) -> list[int]:
+    """The largest of each number among the processes; the host waits for it.
+
+    Args:
+        values: Numbers.
+        device: Where the processes talk to each other.
+
+    Returns:
+        As many numbers.
+    """
+    if world_size() == 1:
+        return [int(value) for value in values]
+    together = torch.tensor([int(value) for value in values], device=device)
+    dist.all_reduce(together, dist.ReduceOp.MAX)
+    return [int(value) for value in together.tolist()]
+
+
+@torch.no_grad()
 def broadcast_buffers(module: nn.Module, device: torch.device) -> None:
     """Give all processes the buffers of the first one.
 
@@ -66,23 +102,25 @@ class RowShuffle:
     here each image is sent only to the process that needs it.
     """
 
-    def __init__(self, rows: int, seed: int) -> None:
+    def __init__(self, rows: int, seed: int, device: torch.device) -> None:
         """Initialize a new RowShuffle instance.
 
         Args:
             rows: Number of rows B in each process, the same in all of them.
             seed: Seed of the order, the same in all processes.
+            device: Where the rows lie.
         """
         ranks, mine = world_size(), rank()
         order = np.random.default_rng(seed).permutation(ranks * rows)
         # Place p, the (p % B)-th of process p // B, gets row order[p], counted in the same way.
         receivers, senders = np.arange(ranks * rows) // rows, order // rows
         sent = senders == mine
-        self._send = torch.from_numpy(order[sent] % rows)
+        self._send = torch.from_numpy(order[sent] % rows).to(device, non_blocking=True)
         self._send_counts = np.bincount(receivers[sent], minlength=ranks).tolist()
         # What arrives is sorted by sender, and then by place.
         here = senders[receivers == mine]
-        self._place = torch.from_numpy(np.argsort(here, kind='stable'))
+        place = torch.from_numpy(np.argsort(here, kind='stable'))
+        self._place = place.to(device, non_blocking=True)
         self._place_counts = np.bincount(here, minlength=ranks).tolist()
 
     def shuffle(self, x: Tensor) -> Tensor:
@@ -94,8 +132,7 @@ class RowShuffle:
         Returns:
             Other rows, same shape.
         """
-        sources, places = self._send.to(x.device), self._place.to(x.device)
-        return _exchange(x, sources, self._send_counts, places, self._place_counts)
+        return _exchange(x, self._send, self._send_counts, self._place, self._place_counts)
 
     def restore(self, x: Tensor) -> Tensor:
         """Undo :meth:`shuffle`.
@@ -106,8 +143,7 @@ class RowShuffle:
         Returns:
             The rows of this process in their order, same shape.
         """
-        sources, places = self._place.to(x.device), self._send.to(x.device)
-        return _exchange(x, sources, self._place_counts, places, self._send_counts)
+        return _exchange(x, self._place, self._place_counts, self._send, self._send_counts)
 
 
 def _exchange(

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 class _AppendingWriter(ExperimentWriter):
     """Takes up the file that is there, where Lightning's writer deletes it."""
 
-    _begun = False
+    begun = False
     _newest: tuple[int, frozenset[str]] | None = None
     _failed = False
 
@@ -34,8 +34,8 @@ class _AppendingWriter(ExperimentWriter):
         if newest == self._newest:
             # Written already, before the checkpoint of this step.
             return
-        if not self._begun:
-            self._begun = True
+        if not self.begun:
+            self.begun = True
             self._take_up(*newest)
         self._newest = newest
         super().log_metrics(metrics_dict, step)
@@ -130,6 +130,18 @@ class MetricsLogger(CSVLogger):
         # Every row at once: what is not on the disk is lost with a run that is killed.
         super().__init__(save_dir or '.', name='', version='', flush_logs_every_n_steps=1)
         self._bound = save_dir is not None
+
+    def start_anew(self) -> None:
+        """Put away the ``metrics.csv`` of another run, which this one does not go on with."""
+        path = Path(self.log_dir) / 'metrics.csv'
+        begun = self._experiment is not None and self.experiment.begun
+        if begun or not path.is_file():
+            return
+        version = 0
+        while (kept := path.with_name(f'metrics-v{version}.csv')).exists():
+            version += 1
+        path.rename(kept)
+        logger.warning('%s is of another run; it is %s now.', path, kept.name)
 
     def bind(self, root: str) -> None:
         """Say where the files go if that was left open.

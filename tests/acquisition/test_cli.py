@@ -34,6 +34,10 @@ def test_download_and_fit(server, places, tmp_path, capsys, monkeypatch):
     assert 'between the periods: 4.00 years' in told
     assert f'18 images of 3 locations packed into {tmp_path / "packed"}' in told
     verify(open_store(tmp_path / 'store'), open_store(tmp_path / 'packed'))
+    assert main(arguments) == 0
+    assert f'{tmp_path / "packed"} was packed before' in capsys.readouterr().out
+    assert main([*arguments, '--pack', str(tmp_path)]) == 1
+    assert f'{tmp_path} exists and is no packed store' in capsys.readouterr().err
     torchgeo([
         'fit', '--config', str(CONF / 'caco.yaml'), '--data.root', str(tmp_path / 'store'),
         '--data.seasons_per_period', '3', '--data.batch_size', '3', '--data.num_workers', '0',

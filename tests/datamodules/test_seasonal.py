@@ -16,7 +16,10 @@ def write(root, dtype, top, scale=None):
     with PackedWriter(root, ('B4', 'B8'), (8, 8), dtype, scale=scale) as writer:
         for name in ('a', 'b', 'c'):
             dates = np.datetime64('2016-01-01') + 200 * np.arange(10)
-            writer.add(name, dates, rng.integers(1, top, (10, 2, 8, 8)).astype(dtype))
+            images = rng.uniform(top / 100, top, (10, 2, 8, 8)).astype(dtype)
+            if np.dtype(dtype).kind == 'f':
+                images[:, :, 0] = np.nan
+            writer.add(name, dates, images)
     return str(root)
 
 
@@ -27,6 +30,9 @@ def write(root, dtype, top, scale=None):
         ('uint16', 255, None, '0-255'),
         ('uint16', 5000, None, 'reflectance'),
         ('uint16', 200, 'reflectance', 'reflectance'),
+        ('float32', 1.2, None, '0-1'),
+        ('float32', 255, None, '0-255'),
+        ('float32', 5000, None, 'reflectance'),
     ],
 )
 def test_scale_is_found_out(dtype, top, scale, expected, tmp_path):
@@ -34,7 +40,7 @@ def test_scale_is_found_out(dtype, top, scale, expected, tmp_path):
     data = SeasonalTemporalDataModule(root, batch_size=2, bands=('B4',))
     data.setup('fit')
     assert data.describe_input()['scale'] == expected
-    factor = 1 if expected == '0-255' else 10000 / 255
+    factor = {'0-255': 1, 'reflectance': 10000 / 255, '0-1': 1 / 255}[expected]
     assert data.describe_input()['quantiles'] == [[0, pytest.approx(129 * factor)]]
 
 

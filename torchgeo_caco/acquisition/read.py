@@ -1,6 +1,10 @@
 """One file's pixels on a patch's grid."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import rasterio
@@ -12,8 +16,29 @@ from rasterio.windows import Window
 
 from .network import NeverError
 
+#: rasterio silences a warning within its warp by filters that all threads share, so that two at a
+#: time leave it loud, or others silent. A patch's warp is short beside its requests.
+_WARP = threading.Lock()
+
+_files: WeakValueDictionary[str, Any] = WeakValueDictionary()
+_FILES = threading.Lock()
+
 #: Pixels around a window, for whatever resampling needs.
 MARGIN = 4
+
+
+@contextmanager
+def _one_at_a_time(url: str) -> Iterator[None]:
+    """Keep other threads from a file.
+
+    When one closes it, GDAL forgets its header (as we want it to, since it may be an error's), and
+    another one that has it open asks the server again, in a place where rasterio keeps all threads
+    waiting.
+    """
+    with _FILES:
+        lock = _files.setdefault(url, threading.Lock())
+    with lock:
+        yield
 
 
 def read_window(url: str, grid: GeoBox, resampling: str) -> NDArray[Any]:
@@ -35,7 +60,7 @@ def read_window(url: str, grid: GeoBox, resampling: str) -> NDArray[Any]:
         NeverError: If the file has no coordinate system.
         rasterio.errors.RasterioError: If it cannot be read.
     """
-    with rasterio.open(url, sharing=False) as file:
+    with _one_at_a_time(url), rasterio.open(url, sharing=False) as file:
         if file.crs is None:
             raise NeverError('it has no coordinate system')
         source, nodata = GeoBox.from_rio(file), file.nodata or 0
@@ -56,7 +81,8 @@ def read_window(url: str, grid: GeoBox, resampling: str) -> NDArray[Any]:
         rows, columns = (slice(part.start, part.stop) for part in overlap.roi_dst)
         out[rows, columns] = pixels
     else:
-        rio_reproject(
-            pixels, out, source[overlap.roi_src], grid, resampling, src_nodata=0, dst_nodata=0
-        )
+        with _WARP:
+            rio_reproject(
+                pixels, out, source[overlap.roi_src], grid, resampling, src_nodata=0, dst_nodata=0
+            )
     return out

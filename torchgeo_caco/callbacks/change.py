@@ -36,7 +36,7 @@ def plot_change_histogram(estimator: ChangeEstimator, title: str = '') -> Figure
     if len(values):
         top = max(float(np.quantile(values, 0.995)), 1e-6)
         axis.hist(values, bins=60, range=(0, top), density=True, color='0.75')
-        numbers = estimator.mixture.double().cpu().numpy()
+        numbers = estimator.mixture.cpu().double().numpy()
         grid = np.linspace(0, top, 400)
         if not np.isnan(numbers[:6]).any():
             mixture = Mixture(numbers[:2], numbers[2:4], numbers[4:6], float(numbers[6]))

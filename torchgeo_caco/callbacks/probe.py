@@ -24,7 +24,7 @@ class OnlineProbe(Callback):
     ``probe_knn`` and ``probe_linear`` (micro average precision if images have several labels) go
     to the logger and may be a checkpoint's monitor::
 
-        ModelCheckpoint(monitor='probe_knn', mode='max', every_n_epochs=n)
+        ModelCheckpoint(monitor='probe_knn', mode='max', every_n_epochs=n, save_last=True)
 
     Features are taken in evaluation mode without gradients from a fixed part of the training and
     validation images; nothing of the training is touched, its random numbers neither. In a run of

@@ -14,6 +14,13 @@ class LogBeforeSaving(Callback):
     logger takes no notice when Lightning comes with the same row.
     """
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put away the rows of another run, unless this one resumes."""
+        if trainer.global_step == 0 and trainer.is_global_zero:
+            for logger in trainer.loggers:
+                if isinstance(logger, MetricsLogger):
+                    logger.start_anew()
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:

@@ -7,12 +7,17 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from ..distributed import largest
+
 logger = logging.getLogger(__name__)
+
+
+#: Batches after which processes on GPUs agree on whether to stop.
+ASK_EVERY = 10
 
 
 class SaveLast(Callback):
@@ -22,8 +27,9 @@ class SaveLast(Callback):
     have moved and the weights have not. A second Ctrl-C ends it at once, without saving. A signal
     upon which Lightning requeues a SLURM job waits for the end of the batch, too.
 
-    Of several processes all stop after the same batch, whichever were told. Lightning's own handler
-    talks to the others from within a signal, in the middle of whatever they are telling each other.
+    Of several processes all stop after the same batch (on GPUs one in :data:`ASK_EVERY`), whichever
+    were told. Lightning's own handler talks to the others from within a signal, in the middle of
+    whatever they are telling each other.
     """
 
     def __init__(self) -> None:
@@ -68,9 +74,13 @@ class SaveLast(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Agree on whether to stop, or to let a SLURM job be requeued."""
+        device = trainer.strategy.root_device
+        due = (batch_idx + 1) % ASK_EVERY == 0 or trainer.is_last_batch
+        if trainer.world_size > 1 and device.type == 'cuda' and not due:
+            # To ask, the host waits for the GPU.
+            return
         if trainer.world_size > 1 or self._requeue is not None or self._told:
-            signs = torch.tensor([self._told, self._requested], device=trainer.strategy.root_device)
-            told, number = trainer.strategy.reduce(signs, reduce_op='max').tolist()
+            told, number = largest([self._told, self._requested], device)
             if told:
                 # With this Lightning ends the run after the batch.
                 trainer._signal_connector.received_sigterm = True
@@ -87,18 +97,18 @@ class SaveLast(Callback):
             # So that a shell does not take the run for finished.
             exception.code = self._exit_code
             path = self.save(trainer)
-            if path:
+            if path and _is_written(trainer, path):
                 logger.warning('%s: told to stop; --ckpt_path last goes on from here.', path)
+            elif path:
+                logger.warning('told to stop, but %s could not be written.', path)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the end, unless it just was: checkpoints every n minutes or steps miss it."""
         saver = _saver(trainer)
-        if saver is not None and saver.save_last:
-            written = getattr(trainer.strategy.checkpoint_io, 'written', {})
-            moment = written.get(os.path.realpath(saver.last_model_path))
-            # The first process alone writes, but all of them have to take part.
-            if trainer.strategy.broadcast(moment) != _moment(trainer):
-                self.save(trainer)
+        if saver is None or not saver.save_last:
+            return
+        if not _is_written(trainer, saver.last_model_path):
+            self.save(trainer)
 
     def save(self, trainer: Trainer) -> str | None:
         """Write ``last.ckpt`` where ``--ckpt_path last`` looks for it.
@@ -128,6 +138,14 @@ def _saver(trainer: Trainer) -> ModelCheckpoint | None:
     """The one whose ``last.ckpt`` it is: the first with ``save_last``, else the first."""
     savers = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
     return next((each for each in savers if each.save_last), savers[0] if savers else None)
+
+
+def _is_written(trainer: Trainer, path: str) -> bool:
+    """Whether a file is a checkpoint of this very moment; all processes have to ask."""
+    written = getattr(trainer.strategy.checkpoint_io, 'written', {})
+    # The first process alone writes.
+    moment: Any = trainer.strategy.broadcast(written.get(os.path.realpath(path)))
+    return bool(moment == _moment(trainer))
 
 
 def _moment(trainer: Trainer) -> tuple[int, int]:

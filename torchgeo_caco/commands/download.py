@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ..stores import canonical_band, open_store, pack
+from ..stores import PackedStore, canonical_band, open_store, pack
 from .locate import read_vector
 
 
@@ -94,6 +94,9 @@ def run(args: Namespace) -> None:
         known = {f.name: getattr(args, f.name) for f in fields(settings)}
         return settings(**(known | more))
 
+    there = Path(args.pack) if args.pack else None
+    if there and there.exists() and not (there / 'meta.json').exists() and any(there.iterdir()):
+        raise FileExistsError(f'{args.pack} exists and is no packed store; nothing was done.')
     provider = PROVIDERS[args.provider]
     assets = provider.assets | {canonical_band(band): name for band, name in args.asset}
     provider = replace(
@@ -130,8 +133,23 @@ def run(args: Namespace) -> None:
     if summary.stopped or summary.failed:
         raise ConnectionError(f'{summary.stopped or "servers failed"}; the same command goes on.')
     if args.pack:
-        packed = pack(open_store(args.out), args.pack, workers=args.workers, progress=True)
-        print(f'{sum(packed.sizes)} images of {len(packed)} locations packed into {args.pack}')
+        _pack(args.out, args.pack, args.workers)
+
+
+def _pack(out: str, destination: str, workers: int) -> None:
+    """Pack what was downloaded, unless an earlier call has done so."""
+    source = open_store(out)
+    if (Path(destination) / 'meta.json').exists():
+        packed = PackedStore(destination)
+        if packed.names != source.names:
+            raise FileExistsError(
+                f'{destination} holds {len(packed)} locations, but {out} other {len(source)}; '
+                'pack into a new folder.'
+            )
+        print(f'{destination} was packed before')
+        return
+    packed = pack(source, destination, workers=workers, progress=True)
+    print(f'{sum(packed.sizes)} images of {len(packed)} locations packed into {destination}')
 
 
 def _asset(text: str) -> tuple[str, str]:

@@ -19,7 +19,12 @@ from .loader import ResumableLoader, make_loader
 
 logger = logging.getLogger(__name__)
 
-Scale = Literal['auto', '0-255', 'reflectance']
+Scale = Literal['auto', '0-255', 'reflectance', '0-1']
+
+#: For each scale, what 1 of 0-255 is in it.
+UNITS = {'0-255': 1.0, 'reflectance': 10000 / 255, '0-1': 1 / 255}
+#: Floats above this are no reflectances from 0 to 1, of which snow and glint exceed 1 a little.
+BRIGHTEST = 2
 Quantiles = Literal['published', 'auto'] | Sequence[Sequence[float]]
 
 
@@ -71,7 +76,7 @@ class SeasonalTemporalDataModule(BaseDataModule):
             quantiles: What becomes 0 and 1: ``'published'`` (red, green and blue only), ``'auto'``
                 (2 % and 98 % of a seeded sample of the store), or two numbers for each band.
             scale: Units of the store for ``'published'``: ``'0-255'``, ``'reflectance'`` (times
-                10000), or found out.
+                10000), ``'0-1'`` (reflectance as floats), or found out.
             nodata: Value of pixels without data if the store says none.
             changed_fraction: Share of an epoch drawn from changed locations; None: all alike.
             seed: Seed of order and dates.
@@ -140,7 +145,9 @@ class SeasonalTemporalDataModule(BaseDataModule):
             )
         self.train_dataset = dataset
         store = dataset.store
-        scale = find_scale(store, self.bands, self.seed) if self.scale == 'auto' else self.scale
+        scale: str = self.scale
+        if scale == 'auto':
+            scale = find_scale(store, self.bands, self.seed, self.nodata)
         if isinstance(self.quantiles, str):
             quantiles = find_quantiles(
                 store, self.bands, self.quantiles, scale, self.seed, self.nodata
@@ -282,7 +289,7 @@ class SeasonalTemporalDataModule(BaseDataModule):
         return figure
 
 
-def sample_pixels(store: SeasonalStore, bands: Sequence[str], seed: int, images: int = 256) -> Any:
+def sample_pixels(store: SeasonalStore, bands: Sequence[str], seed: int, images: int) -> Any:
     """Pixels of a seeded sample of the store, shape (C, pixels)."""
     rng = np.random.default_rng(seed)
     numbers = rng.choice(len(store), min(images, len(store)), replace=False)
@@ -307,22 +314,49 @@ def _try_read(store: SeasonalStore, location: int, time: int, bands: Sequence[st
         return None
 
 
-def find_scale(store: SeasonalStore, bands: Sequence[str], seed: int = 0) -> str:
-    """Tell 0-255 from reflectance x 10000: by what the store says, its type, or its values.
+def sample_data(
+    store: SeasonalStore, bands: Sequence[str], seed: int, images: int, nodata: float | None
+) -> Any:
+    """Those of the sampled pixels that have data, shape (C, pixels).
+
+    Raises:
+        ValueError: If there are none.
+    """
+    pixels = sample_pixels(store, bands, seed, images)
+    empty = nodata if store.nodata is None else store.nodata
+    data = np.ones(pixels.shape[1], bool) if empty is None else (pixels != empty).any(0)
+    if pixels.dtype.kind == 'f':
+        data &= ~np.isnan(pixels).any(0)
+    if not data.any():
+        raise ValueError(f'the images sampled from {store.root} hold nothing but nodata.')
+    return pixels[:, data]
+
+
+def find_scale(
+    store: SeasonalStore, bands: Sequence[str], seed: int = 0, nodata: float | None = 0
+) -> str:
+    """Tell units apart: by what the store says, its type, or its values.
 
     Args:
         store: The store.
         bands: Bands to look at.
         seed: Seed of the images looked at.
+        nodata: Value to leave out if the store says none.
 
     Returns:
-        ``'0-255'`` or ``'reflectance'``.
+        ``'0-255'``, ``'reflectance'`` (times 10000) or, of floats only, ``'0-1'``.
+
+    Raises:
+        ValueError: If there is nothing but nodata.
     """
     if store.scale is not None:
         return store.scale
     if store.dtype == np.uint8:
         return '0-255'
-    return '0-255' if sample_pixels(store, bands, seed, 32).max() <= 255 else 'reflectance'
+    top = sample_data(store, bands, seed, 32, nodata).max()
+    if store.dtype.kind == 'f' and top <= BRIGHTEST:
+        return '0-1'
+    return '0-255' if top <= 255 else 'reflectance'
 
 
 def find_quantiles(
@@ -339,7 +373,7 @@ def find_quantiles(
         store: The store.
         bands: The bands.
         which: ``'published'`` or ``'auto'``.
-        scale: ``'0-255'`` or ``'reflectance'``.
+        scale: ``'0-255'``, ``'reflectance'`` or ``'0-1'``.
         seed: Seed of the images looked at.
         nodata: Value to leave out if the store says none.
 
@@ -350,24 +384,17 @@ def find_quantiles(
         ValueError: If none are published for a band, or a band is constant.
     """
     if which == 'published':
-        factor = 1.0 if scale == '0-255' else 10000 / 255
         known = {canonical_band(b) for b in bands} <= set(PUBLISHED_QUANTILES)
         if not known:
             raise ValueError(
                 f'quantiles are published for {", ".join(PUBLISHED_QUANTILES)} only, not for '
                 f"all of {', '.join(bands)}; use quantiles='auto'."
             )
-        return [[v * factor for v in PUBLISHED_QUANTILES[canonical_band(b)]] for b in bands]
+        return [[v * UNITS[scale] for v in PUBLISHED_QUANTILES[canonical_band(b)]] for b in bands]
     if which != 'auto':
         raise ValueError(f"quantiles must be 'published', 'auto' or numbers, not {which!r}.")
-    pixels = sample_pixels(store, bands, seed)
-    empty = nodata if store.nodata is None else store.nodata
-    data = np.ones(pixels.shape[1], bool) if empty is None else (pixels != empty).any(0)
-    if pixels.dtype.kind == 'f':
-        data &= ~np.isnan(pixels).any(0)
-    if not data.any():
-        raise ValueError(f'the images sampled from {store.root} hold nothing but nodata.')
-    found: list[list[float]] = np.quantile(pixels[:, data], (0.02, 0.98), axis=1).T.tolist()
+    pixels = sample_data(store, bands, seed, 256, nodata)
+    found: list[list[float]] = np.quantile(pixels, (0.02, 0.98), axis=1).T.tolist()
     constant = [b for b, (low, high) in zip(bands, found, strict=True) if high <= low]
     if constant:
         raise ValueError(f'{store.root}: band {", ".join(constant)} is constant; give quantiles.')

@@ -4,6 +4,7 @@ import copy
 import logging
 from collections.abc import Sequence
 from functools import partial
+from itertools import batched
 from typing import Any, Literal, cast
 
 import timm
@@ -23,6 +24,7 @@ from ..distributed import (
     count_fused_norms,
     gather_rows,
     has_own_batch_norm,
+    mean_of_all,
     rank,
     world_size,
 )
@@ -256,7 +258,14 @@ class CACoTask(MoCo):
             check_strategy(self.trainer)
             self._fused_norms = count_fused_norms(self.backbone)
         data: Any = getattr(self.trainer, 'datamodule', None)
-        if stage != 'fit' or data is None or not hasattr(data, 'location_names'):
+        if stage != 'fit':
+            return
+        if data is None or not hasattr(data, 'location_names'):
+            if self.hparams['long_term_negatives'] == 'changed':
+                logger.warning(
+                    'The data have no location_names (a SeasonalTemporalDataModule has): changes '
+                    'are not estimated, and no place counts as changed.'
+                )
             return
         check_data(data, self.periods, self.hparams)
         if self.estimator.names != tuple(data.location_names):
@@ -335,17 +344,22 @@ class CACoTask(MoCo):
         ):
             update(list(target.parameters()), list(source.parameters()), 0)
 
-    def _momentum_features(self, rows: Tensor) -> Tensor:
+    def _deal(self, rows: Tensor) -> RowShuffle | None:
+        """How to mix the places of a step over the processes, if at all."""
+        mixed = self.hparams['shuffle_bn'] and world_size() > 1
+        if not mixed or not has_own_batch_norm(self.backbone_momentum):
+            return None
+        step = self.global_step if self._trainer is not None else 0
+        return RowShuffle(len(rows) // self.periods, step, rows.device)
+
+    def _momentum_features(self, rows: Tensor, deal: RowShuffle | None) -> Tensor:
         """Features from the momentum encoder, of batches mixed over the processes.
 
         The periods of a place stay together, so that its distances are measured within one batch.
         """
-        mixed = self.hparams['shuffle_bn'] and world_size() > 1
-        if not mixed or not has_own_batch_norm(self.backbone_momentum):
+        if deal is None:
             return self.forward_momentum(rows)
-        step = self.global_step if self._trainer is not None else 0
         places = rows.unflatten(0, (-1, self.periods))
-        deal = RowShuffle(len(places), step)
         features = self.forward_momentum(deal.shuffle(places).flatten(0, 1))
         return deal.restore(features.unflatten(0, (-1, self.periods))).flatten(0, 1)
 
@@ -381,7 +395,8 @@ class CACoTask(MoCo):
         features = self.forward(query)
         queries = [embed(head, features, periods) for head in self.projection_heads]
         with torch.no_grad():
-            key_features = [self._momentum_features(view) for view in views]
+            deal = self._deal(query)
+            key_features = [self._momentum_features(view, deal) for view in views]
             heads = self.projection_heads_momentum
             # Subspace 0 compares with no other view.
             counts = [1 if h == 0 else len(views) for h in range(subspaces)]
@@ -394,7 +409,7 @@ class CACoTask(MoCo):
             # One message for all of them.
             own_keys = gather(torch.stack(every_key, 1)).movedim(1, 0).split(counts)
             if gated:
-                z = embed(heads[1], self._momentum_features(query), periods)
+                z = embed(heads[1], self._momentum_features(query, deal), periods)
                 z_season = embed(heads[1], key_features[1], periods)
                 triples = self.estimator.measure(z, z_season)
                 if changed is None:
@@ -440,19 +455,26 @@ class CACoTask(MoCo):
             enough = batch['valid'] >= self.min_valid
             valid = enough[:, :, 0].all(1, keepdim=True) & enough[:, :, 2]
         out = self.step(query, keys, batch['index'], valid=valid)
-        size = len(image)
-        log = partial(self.log, batch_size=size, sync_dist=True)
-        log('train_loss', out.loss, prog_bar=True)
-        log('train_ssl_std', out.std, on_step=True, on_epoch=True)
-        for h in range(self.hparams['subspaces']):
-            log(f'train_loss_{h}', out.losses[h])
-            log(f'train_acc_{h}', out.accuracies[h])
+        self._log_step(out, len(image))
         return out.loss
+
+    def _log_step(self, out: StepOutput, batch_size: int) -> None:
+        """Log means over the processes; Lightning would ask, and wait, for each by itself."""
+        means = torch.stack([out.loss.detach(), out.std, *out.losses, *out.accuracies])
+        loss, std, *others = mean_of_all(means)
+        log = partial(self.log, batch_size=batch_size)
+        log('train_loss', loss, prog_bar=True)
+        log('train_ssl_std_step', std)
+        log('train_ssl_std_epoch', std, on_step=False, on_epoch=True, sync_dist=True)
+        for h, (one, other) in enumerate(zip(*batched(others, len(out.losses)), strict=True)):
+            log(f'train_loss_{h}', one)
+            log(f'train_acc_{h}', other)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the names of the locations, by which estimates are matched on loading."""
         checkpoint['caco_locations'] = list(self.estimator.names)
         checkpoint['caco_momentum_step'] = self._due
+        checkpoint['caco_max_epochs'] = self.trainer.max_epochs
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Match the estimates of a checkpoint to the locations at hand, by name.
@@ -466,6 +488,7 @@ class CACoTask(MoCo):
         path = getattr(self._trainer, 'ckpt_path', None) or 'the checkpoint'
         check_shapes(checkpoint.get('hyper_parameters', {}), self.hparams, path)
         self._due = checkpoint.get('caco_momentum_step')
+        self._compare_lengths(checkpoint.get('caco_max_epochs'), path)
         saved = checkpoint.get('caco_locations', [])
         if not self.estimator.names:
             self.estimator.allocate(saved, self.device)
@@ -477,3 +500,15 @@ class CACoTask(MoCo):
                 added,
                 removed,
             )
+
+    def _compare_lengths(self, saved: int | None, path: str) -> None:
+        """Say so if a learning rate that follows the length of a run is that of another length."""
+        epochs = None if self._trainer is None else self.trainer.max_epochs
+        shares = any(isinstance(mark, float) and mark < 1 for mark in self.hparams['schedule'])
+        follows = self.hparams['optimizer'] == 'adamw' or shares
+        if follows and saved is not None and epochs is not None and saved != epochs:
+            logger.warning(
+                '%s is of a run of %d epochs, this one has %d: the learning rate goes on as '
+                'planned for %d. (For another plan start a run with model.weights=%s.)',
+                path, saved, epochs, saved, path,
+            )  # fmt: skip

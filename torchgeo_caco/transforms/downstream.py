@@ -70,7 +70,7 @@ class InputNormalization(nn.Module):
         stretch = [list(quantiles[i]) for i in order]
         own = which == 'weights' and units == 'reflectance' and bool(described.get('quantiles'))
         if own:
-            factor = 10000 / 255 if described.get('scale') == '0-255' else 1.0
+            factor = {'0-255': 10000 / 255, '0-1': 10000.0}.get(str(described.get('scale')), 1.0)
             stretch = [[v * factor for v in pair] for pair in described['quantiles']]
         given = described.get('mean'), described.get('std')
         mean, std = statistics(len(order), *given)
