@@ -78,11 +78,11 @@ class Pictures(Dataset):
         return {'image': torch.rand(2, 3, 3, 32, 32), 'index': torch.tensor(index)}
 
 
+@pytest.mark.filterwarnings('ignore:You defined a `validation_step`')
 def test_a_loader_of_ones_own(tmp_path, caplog):
     trainer = Trainer(
         accelerator='cpu', max_epochs=1, default_root_dir=tmp_path, logger=False,
         enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
-        limit_val_batches=0,
     )  # fmt: skip
     trainer.fit(task(), DataLoader(Pictures(), 2))
     assert trainer.callback_metrics['train_loss'].isfinite()
