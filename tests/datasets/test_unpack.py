@@ -209,6 +209,13 @@ def test_members_in_each_others_way(names, tmp_path):
     refuse(tmp_path, tar([(name, b'1') for name in names]), 'cannot be unpacked')
 
 
+def test_a_name_without_end_is_not_told(tmp_path):
+    archive = bytearray(zipped(TREE))
+    # The length of the first name, in the member's own header.
+    archive[26:28] = (1500).to_bytes(2, 'little')
+    refuse(tmp_path, bytes(archive), r'cannot be unpacked: .{300}\. Nothing of it was kept')
+
+
 def test_nothing_in_it(tmp_path):
     for data in (tar({}), zipped({})):
         refuse(tmp_path, data, 'is empty; locations were expected in it|cannot be unpacked')

@@ -19,6 +19,9 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
+#: Characters of somebody else's message that are passed on.
+LONGEST = 300
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -116,7 +119,8 @@ def _write_all(paths: list[Path], folder: Path, limits: Limits) -> None:
                 written += _copy(member, path, most)
                 bar.update()
     except (*_BROKEN, OSError) as error:
-        reason = ' '.join(str(error).split()) or type(error).__name__
+        # Some name a member as the file has it, which may be without end.
+        reason = ' '.join(str(error).split())[:LONGEST] or type(error).__name__
         # Those of bz2 have no number; a zip may lead to a place before its beginning.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL, *_CLASHES):
             raise OSError(

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -147,19 +148,26 @@ class PackedStore(SeasonalStore):
     def _index(self, path: Path) -> None:
         """Read the index, and see that it agrees with itself."""
         try:
-            table = pq.read_table(path, columns=['location', 'date', 'shard', 'row'])
-            encoded = table['location'].combine_chunks().dictionary_encode()
-            codes = encoded.indices.to_numpy()
-            self.names = tuple(str(name) for name in encoded.dictionary.to_pylist())
-            self._dates = table['date'].to_numpy().astype('datetime64[D]')
-            self._shard = table['shard'].to_numpy().astype(np.int64, casting='safe')
-            self._row = table['row'].to_numpy().astype(np.int64, casting='safe')
+            with pq.ParquetFile(path, read_dictionary=['location']) as file:
+                # One after another, so that no more than one is there twice.
+                encoded = file.read(['location'])['location'].unify_dictionaries().combine_chunks()
+                if not isinstance(encoded, pa.DictionaryArray):
+                    raise TypeError('locations must be text')
+                codes = encoded.indices.to_numpy()
+                self.names = tuple(str(name) for name in encoded.dictionary.to_pylist())
+                self._dates = file.read(['date'])['date'].to_numpy().astype('datetime64[D]')
+                self._shard = file.read(['shard'])['shard'].to_numpy()
+                self._row = file.read(['row'])['row'].to_numpy()
+            if self._shard.dtype.kind != 'i' or self._row.dtype.kind != 'i':
+                raise TypeError('shard and row must be integers')
         except (ValueError, OSError, TypeError, ArrowException) as error:
             raise ValueError(f'{path} is no readable index: {_line(error)}.') from None
         self._counts = np.bincount(codes, minlength=len(self.names)).astype(np.int64)
         self._starts = np.cumsum(self._counts) - self._counts
-        later = (np.diff(codes) == 1) | (self._dates[1:] >= self._dates[:-1])
-        if len(codes) != sum(self.sizes) or (np.diff(codes) < 0).any() or not later.all():
+        later = (codes[1:] != codes[:-1]) | (self._dates[1:] >= self._dates[:-1])
+        named = all(a < b for a, b in pairwise(self.names)) and (self._counts > 0).all()
+        ordered = named and (codes[1:] >= codes[:-1]).all() and later.all()
+        if len(codes) != sum(self.sizes) or not ordered:
             raise ValueError(
                 f'{path} must have {sum(self.sizes)} rows (it has {len(codes)}), '
                 'sorted by location and date.'
@@ -167,9 +175,11 @@ class PackedStore(SeasonalStore):
         # Each image once: a wrong position would silently give another place's image.
         first = np.cumsum(self.sizes) - self.sizes
         inside = (self._shard >= 0) & (self._shard < len(first)) & (self._row >= 0)
-        places = first[self._shard * inside] + self._row
-        if not inside.all() or not np.array_equal(np.sort(places), np.arange(len(places))):
-            raise ValueError(f'{path} does not name each of {len(places)} images once.')
+        seen = np.zeros(len(codes), bool)
+        if inside.all() and (self._row < np.array(self.sizes, np.int64)[self._shard]).all():
+            seen[first[self._shard] + self._row] = True
+        if not seen.all():
+            raise ValueError(f'{path} does not name each of {len(codes)} images once.')
 
     def __reduce__(self) -> tuple[type['PackedStore'], tuple[Path]]:
         """Pickle the path alone."""
