@@ -207,7 +207,7 @@ def _hostile(rng: Rng, folder: Path) -> None:
             int(rng.integers(3)),
         )
         if rng.random() < 0.05:
-            data = bytes(2**26) if rng.random() < 0.5 else data * 3000
+            data = bytes(2**26) if rng.random() < 0.5 else data * min(3000, 2**28 // len(data))
         data = PRESS[rng.integers(2)](data)
     _write_parts(data, rng, folder)
 

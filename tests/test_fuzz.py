@@ -19,6 +19,16 @@ def test_nothing_fails(target):
     assert Counter(outcomes.values())['refused'] > 10
 
 
+@pytest.mark.parametrize(
+    ('target', 'case'),
+    [('archive', 2838), ('hostile', 2018), ('hostile', 15990)]
+    + [('checkpoint', case) for case in (347, 10608, 14004, 16652)],
+)
+def test_what_once_failed(target, case):
+    fuzz.prepare()
+    assert dict(fuzz.run_block(target, 0, range(case, case + 1)))[case] == 'refused'
+
+
 def _name_error(folder):
     raise KeyError(str(folder))
 

@@ -46,7 +46,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
             )
         except pickle.UnpicklingError as error:
             raise ValueError(_explain(path, str(error))) from None
-        except (OSError, TypeError):
+        except OSError:
             raise
         except Exception as error:
             # Damaged pickles make PyTorch raise anything.

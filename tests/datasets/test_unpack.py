@@ -217,7 +217,9 @@ def test_a_name_without_end_is_not_told(tmp_path):
 
 
 def test_nothing_in_it(tmp_path):
-    for data in (tar({}), zipped({})):
+    folder = tarfile.TarInfo('a')
+    folder.type = tarfile.DIRTYPE
+    for data in (tar({}), zipped({}), tar([folder])):
         refuse(tmp_path, data, 'is empty; locations were expected in it|cannot be unpacked')
 
 

@@ -82,7 +82,7 @@ def unpack(
     try:
         _write_all(paths, partial, limits)
         entries = list(partial.iterdir())
-        if not entries:
+        if not any(path.is_file() for path in partial.rglob('*')):
             raise ValueError(f'{paths[0]} is empty; locations were expected in it.')
         single = len(entries) == 1 and entries[0].is_dir()
         if hasattr(os, 'sync'):
