@@ -112,7 +112,9 @@ class ChangeTracker(Callback):
         if spread is not None and float(spread) < COLLAPSE:
             logger.warning('the features have collapsed: their spread is %.3f of 1.', float(spread))
         epoch = trainer.current_epoch
-        if self.histogram_every and epoch % self.histogram_every == 0 and trainer.is_global_zero:
+        every = self.histogram_every
+        due = bool(every) and (epoch % every == 0 or epoch + 1 == trainer.max_epochs)
+        if due and trainer.is_global_zero:
             self._draw(trainer, estimator, epoch)
 
     def _draw(self, trainer: Trainer, estimator: ChangeEstimator, epoch: int) -> None:

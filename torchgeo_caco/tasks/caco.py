@@ -142,7 +142,8 @@ class CACoTask(MoCo):
             std: Standard deviations of the stretched bands; ImageNet's for RGB by default.
             crop_scale: Smallest and largest share of the area that a crop keeps.
             channels_last: Whether images and convolutions are laid out channels last.
-            histogram_every: Epochs between two pictures of the change histogram; 0: none.
+            histogram_every: Epochs between two pictures of the change histogram, beside the last
+                one's; 0: none.
             shuffle_bn: Whether several processes mix their places before the key encoder, so that
                 a query and its key are not normalised by one batch (MoCo, section 3.3). Backbones
                 without batch norm, or with ``trainer.sync_batchnorm``, need none and mix nothing.
