@@ -74,16 +74,22 @@ def plot_bars(pairs: Sequence[Pair]) -> Figure:
         label = f'{pair.weights} ({pair.normalization}, {pair.batch_norm})'
         axis.bar(places[there] + i * width, value, width, yerr=ends, capsize=2, label=label)
     architectures = {pair.architecture for pair in pairs}
-    for row in published_rows(pairs[0].data.name, architectures):
-        if row.protocol in shown:
-            centre = shown.index(row.protocol) + 0.4 - width / 2
-            axis.hlines(row.value, centre - 0.45, centre + 0.45, color='0.3', ls=':', lw=1)
-            axis.annotate(
-                f'{row.weights}, published', (centre + 0.45, row.value), fontsize=6, va='center'
-            )
+    rows = [r for r in published_rows(pairs[0].data.name, architectures) if r.protocol in shown]
+    height = -np.inf
+    for row in sorted(rows, key=lambda row: row.value):
+        centre = shown.index(row.protocol) + 0.4 - width / 2
+        axis.hlines(row.value, centre - 0.45, centre + 0.45, color='0.3', ls=':', lw=1)
+        # Names stand beside the bars, one above the other.
+        height = max(row.value, height + 3)
+        axis.annotate(
+            f'{row.weights}, published', (centre + 0.45, row.value), (len(shown) + 0.1, height),
+            fontsize=7, va='center', annotation_clip=False,
+            arrowprops={'arrowstyle': '-', 'color': '0.8', 'lw': 0.5},
+        )  # fmt: skip
     axis.set_xticks(places + 0.4 - width / 2, shown, rotation=30, ha='right')
     axis.set(ylabel=f'{first} or precision, %', ylim=(0, 105), title=pairs[0].data.name)
-    axis.legend(fontsize=8, loc='lower left')
+    axis.set_xlim(-0.6, len(shown) - 0.1)
+    figure.legend(fontsize=8, loc='outside lower center', ncols=3)
     return figure
 
 
