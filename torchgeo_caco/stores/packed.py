@@ -160,6 +160,11 @@ class PackedStore(SeasonalStore):
                 self._row = file.read(['row'])['row'].to_numpy()
             if self._shard.dtype.kind != 'i' or self._row.dtype.kind != 'i':
                 raise TypeError('shard and row must be integers')
+            # Of a damaged file some columns may end early, or name what is not there.
+            if len({len(c) for c in (codes, self._dates, self._shard, self._row)}) > 1:
+                raise ValueError('its columns differ in length')
+            if len(codes) and not (codes.min() >= 0 and codes.max() < len(self.names)):
+                raise ValueError('its locations are damaged')
         except (ValueError, OSError, TypeError, ArrowException) as error:
             raise ValueError(f'{path} is no readable index: {_line(error)}.') from None
         self._counts = np.bincount(codes, minlength=len(self.names)).astype(np.int64)
