@@ -21,7 +21,14 @@ def test_nothing_fails(target):
 
 @pytest.mark.parametrize(
     ('target', 'case'),
-    [('packed', 3599), ('archive', 2838), ('hostile', 2018), ('hostile', 15990)]
+    [
+        ('packed', 3599),
+        ('packed', 13401),
+        ('packed', 15888),
+        ('archive', 2838),
+        ('hostile', 2018),
+        ('hostile', 15990),
+    ]
     + [('checkpoint', case) for case in (347, 10608, 14004, 16652)],
 )
 def test_what_once_failed(target, case):

@@ -165,7 +165,7 @@ class PackedStore(SeasonalStore):
                 raise ValueError('its columns differ in length')
             if len(codes) and not (codes.min() >= 0 and codes.max() < len(self.names)):
                 raise ValueError('its locations are damaged')
-        except (ValueError, OSError, TypeError, ArrowException) as error:
+        except (ValueError, OSError, TypeError, KeyError, ArrowException) as error:
             raise ValueError(f'{path} is no readable index: {_line(error)}.') from None
         self._counts = np.bincount(codes, minlength=len(self.names)).astype(np.int64)
         self._starts = np.cumsum(self._counts) - self._counts
