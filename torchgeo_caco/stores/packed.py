@@ -247,16 +247,24 @@ class PackedStore(SeasonalStore):
     ) -> None:
         images = (self._starts[locations][:, None] + times).ravel()
         flat = out.reshape(len(images), len(bands), *self.shape)
-        first, count = min(bands, default=0), len(bands)
-        together = bands == list(range(first, first + count))
+        every, chosen = len(self.bands), _neighbours(bands)
         places = zip(self._shard[images].tolist(), self._row[images].tolist(), strict=True)
         for image, (shard, row) in zip(flat, places, strict=True):
-            source, start = self._map(shard), row * len(self.bands)
-            if together:
-                image[...] = source[start + first : start + first + count]
+            pixels = self._map(shard)[row * every : (row + 1) * every]
+            if chosen is not None:
+                image[...] = pixels[chosen]
             else:
-                # Any mode but 'raise' lets NumPy write to out without a buffer between.
-                np.take(source, [start + b for b in bands], axis=0, out=image, mode='clip')
+                for out_band, band in zip(image, bands, strict=True):
+                    out_band[...] = pixels[band]
+
+
+def _neighbours(bands: list[int]) -> slice | None:
+    """Bands as a slice, if they follow each other forward or backward: copied at once."""
+    for step in (1, -1):
+        last = bands[0] + step * (len(bands) - 1) if bands else 0
+        if bands and bands == list(range(bands[0], last + step, step)):
+            return slice(bands[0], last + step if last + step >= 0 else None, step)
+    return None
 
 
 class PackedWriter(SeasonalWriter):
