@@ -17,14 +17,14 @@ from affine import Affine
 from torchgeo.datasets import SeasonalContrastS2
 
 from torchgeo_caco.datasets import SeasonalTemporalDataset, collate
-from torchgeo_caco.stores import FolderStore, FolderWriter, PackedStore, pack
+from torchgeo_caco.stores import FolderStore, FolderWriter, PackedStore, SeasonalStore, pack
 
 from .common import interleave, machine, ratio, report, table
 
 BANDS = ('B4', 'B3', 'B2')
 DATES = SEASONS = 4
 PLAIN, COPY = 'folder, an open for each file', 'NumPy copy of the same bytes'
-PACKED, FOLDER = 'PackedStore', 'FolderStore'
+PACKED, FOLDER = 'SeasonalTemporalDataset of a PackedStore', 'FolderStore'
 
 
 def write_pictures(root: Path, locations: int, size: int) -> FolderStore:
@@ -60,10 +60,10 @@ def read_torchgeo(dataset: SeasonalContrastS2, count: int) -> torch.Tensor:
     return torch.stack([dataset[n]['image'] for n in range(count)])
 
 
-def read_folder(folder: FolderStore) -> torch.Tensor:
-    """All files of the batch at once."""
-    times = np.tile(np.arange(SEASONS), (len(folder), 1))
-    return torch.from_numpy(folder.read_batch(np.arange(len(folder)), times, BANDS))
+def read_batch(store: SeasonalStore, order: list[int]) -> torch.Tensor:
+    """The pictures alone, all of the batch at once."""
+    times = np.tile(np.arange(SEASONS), (len(order), 1))
+    return torch.from_numpy(store.read_batch(np.array(order), times, BANDS))
 
 
 def read_packed(dataset: SeasonalTemporalDataset, order: list[int]) -> torch.Tensor:
@@ -150,7 +150,8 @@ def main(arguments: list[str] | None = None) -> None:
         ways: dict[str, Callable[[], Any]] = {
             PLAIN: lambda: read_plainly(folder),
             'TorchGeo SeasonalContrastS2': lambda: read_torchgeo(torchgeo, args.locations),
-            FOLDER: lambda: read_folder(folder),
+            FOLDER: lambda: read_batch(folder, list(range(args.locations))),
+            'PackedStore, nothing but the pictures': lambda: read_batch(packed, order),
             PACKED: lambda: read_packed(dataset, order),
             COPY: batch.copy,
             **others(root, packed, order),

@@ -33,7 +33,7 @@ def test_loading(page, capsys):
 def test_ways_of_loading_read_the_same(tmp_path):
     folder = loading.write_pictures(tmp_path, 3, 16)
     packed = loading.pack(folder, tmp_path / 'packed')
-    ways = [loading.read_plainly(folder), loading.read_folder(folder)]
+    ways = [loading.read_plainly(folder), loading.read_batch(folder, [0, 1, 2])]
     ways += [
         way().reshape(ways[0].shape) for way in loading.others(tmp_path, packed, [0, 1, 2]).values()
     ]
