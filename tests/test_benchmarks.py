@@ -24,10 +24,10 @@ def page(tmp_path):
 def test_loading(page, capsys):
     loading.main(['--locations', '2', '--size', '16', '--repeats', '1', '--write', str(page)])
     text = page.read_text()
-    assert '| PackedStore |' in text
+    assert '| SeasonalTemporalDataset of a PackedStore |' in text
     assert '| TorchGeo SeasonalContrastS2 |' in text
     assert text.count('to be replaced') == 1
-    assert '| PackedStore |' in capsys.readouterr().out
+    assert '| PackedStore, nothing but the pictures |' in capsys.readouterr().out
 
 
 def test_ways_of_loading_read_the_same(tmp_path):
