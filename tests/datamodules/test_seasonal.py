@@ -44,13 +44,14 @@ def test_scale_is_found_out(dtype, top, scale, expected, tmp_path):
     assert data.describe_input()['quantiles'] == [[0, pytest.approx(129 * factor)]]
 
 
-def test_quantiles(tmp_path):
+def test_quantiles(tmp_path, caplog):
     root = write(tmp_path / 's', 'uint16', 5000)
     both = ('B4', 'B8')
     with pytest.raises(ValueError, match="use quantiles='auto'"):
         SeasonalTemporalDataModule(root, 2, bands=both).setup('fit')
     data = SeasonalTemporalDataModule(root, 2, bands=both, quantiles='auto')
     data.setup('fit')
+    assert 'values are reflectance; stretched to [0, 1] from B4 ' in caplog.text
     for low, high in data.describe_input()['quantiles']:
         assert 0 < low < 300 < 4700 < high < 5000
     again = SeasonalTemporalDataModule(root, 2, bands=both, quantiles=[[0, 1], [0, 2]])

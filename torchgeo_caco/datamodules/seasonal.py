@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_info
 from matplotlib.figure import Figure
 from torch import Tensor
 from torchgeo.datamodules import BaseDataModule
@@ -160,9 +161,10 @@ class SeasonalTemporalDataModule(BaseDataModule):
                 )
         nodata = self.nodata if store.nodata is None else store.nodata
         self._set_stretch({'scale': scale, 'quantiles': quantiles, 'nodata': nodata})
-        logger.info(
-            'values are %s; stretched by %s', scale, dict(zip(self.bands, quantiles, strict=True))
-        )
+        pairs = zip(self.bands, quantiles, strict=True)
+        told = ', '.join(f'{band} {low:g} to {high:g}' for band, (low, high) in pairs)
+        # By Lightning, whose command line does not show what others log as information.
+        rank_zero_info(f'{store.root}: values are {scale}; stretched to [0, 1] from {told}.')
 
     def _set_stretch(self, resolved: dict[str, Any]) -> None:
         self._resolved = {'bands': list(self.bands), **resolved}
