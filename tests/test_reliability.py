@@ -175,9 +175,13 @@ def test_bad_locations_are_counted_at_the_end(workers, root, tmp_path, caplog):
         assert is_documented('a_replacement', said, {root: 'ROOT'})
 
 
-def test_nothing_to_count(root, tmp_path, caplog):
+def test_only_what_happened_is_counted(root, tmp_path, caplog):
     main(command(root, tmp_path / 'out'))
-    assert not [r for r in caplog.records if 'were replaced' in r.getMessage()]
+    assert not [r for r in caplog.records if ': of 4 locations' in r.getMessage()]
+    shutil.rmtree(root / 'd' / '20160101')
+    main(command(root, tmp_path / 'out', '--data.batch_size', '3'))
+    texts = [r.getMessage() for r in caplog.records if ': of 4 locations' in r.getMessage()]
+    assert texts == [f'{root}: of 4 locations 1 were skipped for too few dates.']
 
 
 @pytest.mark.parametrize('name', DOWNLOADS)

@@ -1,6 +1,7 @@
 """The demo: simulate, pretrain, and say what was learned (``python -m torchgeo_caco.demo``)."""
 
 import argparse
+import json
 import logging
 import shutil
 import time
@@ -24,6 +25,8 @@ from .change import ChangeEstimator
 from .datasets import SeasonalTemporalDataset, Truth, load_truth
 from .transforms import SeasonalViews, Stretch, artificial_augmentation, normalised_crop
 from .transforms.views import IMAGENET_MEAN, IMAGENET_STD
+
+PICTURES = ('views.png', 'most_and_least_changed.png', 'change_histogram.png')
 
 
 def load_estimator(checkpoint: dict[str, Any]) -> ChangeEstimator:
@@ -211,9 +214,13 @@ def pictures(root: Path, data: Path) -> None:
     dataset = SeasonalTemporalDataset(data)
     dataset.set_epoch(0)
     size = checkpoint['hyper_parameters']['size']
-    plot_views(dataset, stretch, size).savefig(root / 'views.png', dpi=90)
-    plot_extremes(dataset, stretch, estimator).savefig(root / 'most_and_least_changed.png', dpi=90)
-    plot_change_histogram(estimator).savefig(root / 'change_histogram.png', dpi=100)
+    figures = (
+        plot_views(dataset, stretch, size),
+        plot_extremes(dataset, stretch, estimator),
+        plot_change_histogram(estimator),
+    )
+    for name, figure in zip(PICTURES, figures, strict=True):
+        figure.savefig(root / name, dpi=90)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
@@ -242,6 +249,8 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     # What an earlier demo left must not pass for this one's.
     for name in ('checkpoints', 'model', 'change_histogram', 'data'):
         shutil.rmtree(out / name, ignore_errors=True)
+    for name in ('results.json', *PICTURES):
+        (out / name).unlink(missing_ok=True)
 
     from torchgeo.main import main as torchgeo
 
@@ -251,6 +260,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     )  # fmt: skip
     pictures(out, data)
     figures = evaluate(out, data)
+    (out / 'results.json').write_text(json.dumps(figures, indent=1) + '\n')
     print(
         f'\n{"":44}random   pretrained\n'
         f'{"land-cover linear probe, accuracy":40}{figures["probe_random"]:10.3f}'

@@ -57,6 +57,10 @@ def features(encoder, images):
 def test_files_that_are_read_again(suffix, encoder, tmp_path):
     again = read_encoder(export_encoder(encoder, tmp_path / f'a{suffix}', 64))
     assert again.architecture == 'resnet18'
+    written = tmp_path / f'a{suffix}'
+    weights = written / 'model.safetensors' if not suffix else written
+    (tmp_path / 'plain').touch()
+    assert weights.stat().st_mode == (tmp_path / 'plain').stat().st_mode
     assert set(again.state) == set(encoder.state)
     assert all(torch.equal(value, encoder.state[key]) for key, value in again.state.items())
     kept = ('', '.ckpt')

@@ -37,6 +37,9 @@ class SeasonalTemporalDataModule(BaseDataModule):
     (B, P S C, H, W), as TorchGeo's own MoCo, SimCLR and BYOL take them.
     """
 
+    #: What the images are, for the card of the weights.
+    imagery = 'satellite time series'
+
     def __init__(
         self,
         root: str = 'data',
@@ -179,19 +182,21 @@ class SeasonalTemporalDataModule(BaseDataModule):
         dataset: Any = self.train_dataset
         if stage != 'fit' or dataset is None or not (dataset.skipped or dataset.replaced):
             return
+        told = []
+        if dataset.skipped:
+            told.append(f'{len(dataset.skipped)} were skipped for too few dates')
+        if dataset.replaced:
+            told.append(
+                f'{len(dataset.replaced)} were replaced at least once because an image could not '
+                f'be read, e.g. {dataset.replaced[0]}'
+            )
         logger.warning(
-            '%s: of %d locations %d were skipped for too few dates, and %d were replaced at least '
-            'once because an image could not be read%s.',
-            dataset.store.root,
-            len(dataset.store),
-            len(dataset.skipped),
-            len(dataset.replaced),
-            f', e.g. {dataset.replaced[0]}' if dataset.replaced else '',
+            '%s: of %d locations %s.', dataset.store.root, len(dataset.store), ', and '.join(told)
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The stretch, so that a checkpoint says what its input was."""
-        return dict(self._resolved)
+        """The stretch and the imagery, so that a checkpoint says what its input was."""
+        return self.describe_input()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with a checkpoint's stretch.
@@ -209,11 +214,11 @@ class SeasonalTemporalDataModule(BaseDataModule):
                 f'{path} is of a run with bands {", ".join(saved) or "unknown"}, but this one has '
                 f'{", ".join(self.bands)}; the same was expected.'
             )
-        self._set_stretch({k: v for k, v in state_dict.items() if k != 'bands'})
+        self._set_stretch({k: v for k, v in state_dict.items() if k not in ('bands', 'imagery')})
 
     def describe_input(self) -> dict[str, Any]:
-        """Bands, scale, quantiles and nodata of the input."""
-        return dict(self._resolved)
+        """Bands, scale, quantiles and nodata of the input, and what imagery it is."""
+        return {**self._resolved, 'imagery': self.imagery}
 
     @property
     def location_names(self) -> tuple[str, ...]:

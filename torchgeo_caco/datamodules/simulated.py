@@ -12,6 +12,8 @@ from .seasonal import SeasonalTemporalDataModule
 class SimulatedDataModule(SeasonalTemporalDataModule):
     """:class:`SeasonalTemporalDataModule` of a simulated store, written to *root* if not there."""
 
+    imagery = 'simulated time series'
+
     def __init__(
         self,
         root: str = 'data/simulated',

@@ -32,7 +32,8 @@ def describe_run(
 
     Args:
         hparams: Arguments of the task.
-        data: What the datamodule says of the input: ``bands``, ``scale``, ``quantiles``...
+        data: What the datamodule says of the input: ``bands``, ``scale``, ``quantiles``..., and
+            which ``imagery`` it is.
         locations: Number of places.
         epochs: Epochs trained.
         scores: Figures of the run.
@@ -44,8 +45,9 @@ def describe_run(
     mean, std = statistics(int(hparams.get('in_channels', 3)), *given)
     rounded = [[round(v, 6) for v in values.tolist()] for values in (mean, std)]
     described = {**data, 'mean': rounded[0], 'std': rounded[1]}
+    imagery = described.pop('imagery', 'satellite time series')
     about = {
-        'data': f'satellite time series of {locations} places',
+        'data': f'{imagery} of {locations} places',
         'method': _method(hparams),
         'settings': {'epochs': epochs, **{k: hparams[k] for k in SETTINGS if k in hparams}},
         'scores': dict(scores or {}),

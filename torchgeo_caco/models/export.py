@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import HfApi
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from .convert import Encoder, read_encoder
@@ -115,7 +115,8 @@ def _write_folder(
 
 def _write_state(encoder: Encoder, out: Path) -> Callable[[Tensor], Tensor]:
     if out.suffix == '.safetensors':
-        save_file(encoder.state, out)
+        # Not save_file, whose file only its owner may read.
+        out.write_bytes(save(encoder.state))
     else:
         torch.save(encoder.state, out)
     return read_encoder(out, encoder.architecture).build()

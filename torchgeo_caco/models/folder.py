@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from torch import nn
 
 #: What timm notes of its own weights of an architecture; they are not in the folder.
 FOREIGN = ('tag', 'license', 'origin_url', 'paper_ids', 'notes', 'url', 'hf_hub_id', 'crop_pct')
+
+#: What a reader of the card may not know of a scale.
+UNITS = {'reflectance': 'reflectance times 10000', '0-1': '0-1 (reflectance)'}
 
 
 def save_model_folder(
@@ -51,6 +55,8 @@ def save_model_folder(
         **statistics,
     }
     save_for_hf(model, str(root), model_config=settings, safe_serialization=True)
+    # Safetensors leaves its file to be read by its owner only.
+    shutil.copymode(root / 'config.json', root / 'model.safetensors')
     card = _card(architecture, described, about, name or f'local-dir:{root.name}', model)
     (root / 'README.md').write_text(card, encoding='utf-8')
     return root
@@ -70,7 +76,7 @@ def _card(
             'library_name: timm',
             'tags: [remote-sensing, self-supervised, torchgeo_caco]',
             '---',
-            f'# {architecture}, pretrained on satellite images',
+            f'# {architecture}, pretrained for satellite images',
             '',
             'Input: bands in this order, stretched linearly so that each lower quantile becomes 0',
             'and each upper one 1, clipped, then normalised with mean and standard deviation.',
@@ -93,12 +99,24 @@ def _list(values: Mapping[str, Any]) -> list[str]:
     lines = []
     for key, value in values.items():
         if isinstance(value, Mapping):
-            inner = [f'  - {k}: `{json.dumps(v, default=str)}`' for k, v in value.items()]
+            inner = [f'  - {k}: {_shown(v)}' for k, v in value.items()]
             lines += [f'- {key}:', *inner] if inner else []
+        elif isinstance(value, str):
+            lines.append(f'- {key}: {UNITS.get(value, value)}')
         else:
-            shown = value if isinstance(value, str) else f'`{json.dumps(value, default=str)}`'
-            lines.append(f'- {key}: {shown}')
+            lines.append(f'- {key}: {_shown(value)}')
     return lines
+
+
+def _shown(value: Any) -> str:
+    return f'`{json.dumps(_rounded(value), default=str)}`'
+
+
+def _rounded(value: Any) -> Any:
+    """The same with six digits of each number, which is enough for a reader."""
+    if isinstance(value, list | tuple):
+        return [_rounded(v) for v in value]
+    return float(f'{value:.6g}') if isinstance(value, float) else value
 
 
 def _example(described: Mapping[str, Any], name: str, channels: int) -> list[str]:
@@ -108,7 +126,7 @@ def _example(described: Mapping[str, Any], name: str, channels: int) -> list[str
     lines.append(f"model = timm.create_model('{name}', pretrained=True, num_classes=0).eval()")
     lines.append(f'image = torch.zeros(1, {channels}, 224, 224)  # yours, in the units above')
     if quantiles:
-        low, high = zip(*quantiles, strict=True)
+        low, high = zip(*_rounded(quantiles), strict=True)
         lines += [
             f'low = torch.tensor({list(low)}).view(-1, 1, 1)',
             f'high = torch.tensor({list(high)}).view(-1, 1, 1)',
