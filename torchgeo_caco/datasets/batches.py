@@ -42,15 +42,20 @@ def gathered(tensors: list[Tensor]) -> Tensor | None:
     """
     first = tensors[0]
     step = first.numel() * first.element_size()
-    neighbours = all(
-        t.is_contiguous()
-        and (t.shape, t.dtype) == (first.shape, first.dtype)
-        and t.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
-        and t.data_ptr() == first.data_ptr() + i * step
-        for i, t in enumerate(tensors)
-    )
-    if not neighbours or step == 0:
+    shape, kind, start = first.shape, first.dtype, first.data_ptr()
+    memory = first.untyped_storage().data_ptr()
+    if step == 0:
         return None
+    for tensor in tensors:
+        if (
+            tensor.data_ptr() != start
+            or tensor.dtype != kind
+            or tensor.shape != shape
+            or not tensor.is_contiguous()
+            or tensor.untyped_storage().data_ptr() != memory
+        ):
+            return None
+        start += step
     return first.as_strided((len(tensors), *first.shape), (first.numel(), *first.stride()))
 
 

@@ -266,7 +266,8 @@ class SeasonalTemporalDataset(NonGeoDataset):
         date = torch.from_numpy(days.astype('datetime64[D]').astype(np.int64))
         index = torch.from_numpy(locations)
         samples = [
-            {'image': image[i], 'index': index[i], 'dates': date[i]} for i in range(len(wanted))
+            {'image': one, 'index': number, 'dates': day}
+            for one, number, day in zip(image.unbind(), index.unbind(), date.unbind(), strict=True)
         ]
         return samples if self.transforms is None else [self.transforms(s) for s in samples]
 
