@@ -1,10 +1,16 @@
 """Tiny simulated data for all tests."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from torchgeo_caco.datasets import SimulatedLandscapes
+
+
+def pytest_sessionstart() -> None:
+    """Hide pytest's own arguments, about which Lightning's command line would warn."""
+    sys.argv = sys.argv[:1]
 
 
 @pytest.fixture(scope='session')

@@ -16,16 +16,9 @@ pytestmark = [
     # Lightning's command line uses an older call of jsonargparse.
     pytest.mark.filterwarnings('ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning'),
     pytest.mark.filterwarnings('ignore:The .*dataloader.* does not have many workers'),
-    pytest.mark.filterwarnings("ignore:LightningCLI's args parameter"),
     pytest.mark.filterwarnings('ignore:Checkpoint directory .* exists and is not empty'),
     pytest.mark.filterwarnings('ignore:.*ckpt_path="last".* is set, but there is no last'),
 ]
-
-
-@pytest.fixture(autouse=True)
-def no_command_line(monkeypatch):
-    """Hide pytest's own arguments, about which Lightning's command line would warn."""
-    monkeypatch.setattr('sys.argv', ['torchgeo'])
 
 
 def at(step, work):

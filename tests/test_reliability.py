@@ -31,7 +31,6 @@ pytestmark = [
     pytest.mark.filterwarnings('ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning'),
     pytest.mark.filterwarnings('ignore:The .*dataloader.* does not have many workers'),
     pytest.mark.filterwarnings('ignore:.*litlogger.*'),
-    pytest.mark.filterwarnings("ignore:LightningCLI's args parameter"),
     pytest.mark.filterwarnings('ignore:Checkpoint directory .* exists and is not empty'),
     pytest.mark.filterwarnings('ignore:The dirpath has changed from'),
 ]

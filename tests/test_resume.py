@@ -36,7 +36,6 @@ pytestmark = [
     pytest.mark.filterwarnings('ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning'),
     pytest.mark.filterwarnings('ignore:The .*dataloader.* does not have many workers'),
     pytest.mark.filterwarnings('ignore:.*litlogger.*'),
-    pytest.mark.filterwarnings("ignore:LightningCLI's args parameter"),
     pytest.mark.filterwarnings('ignore:Checkpoint directory .* exists and is not empty'),
     pytest.mark.filterwarnings('ignore:.*ckpt_path="last".* is set, but there is no last'),
     # Where gradients are accumulated the schedule's first step may come before the optimiser's.

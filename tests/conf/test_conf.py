@@ -1,7 +1,6 @@
 """Every YAML in conf/ runs by unmodified ``torchgeo fit``, on tiny data."""
 
 import csv
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,20 +16,12 @@ CONF = Path(__file__).parents[2] / 'conf'
 pytestmark = [
     # Lightning's command line uses an older call of jsonargparse.
     pytest.mark.filterwarnings('ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning'),
-    # It remarks on pytest's own arguments, where the tests run in one process.
-    pytest.mark.filterwarnings('ignore:LightningCLI.s args parameter'),
     pytest.mark.filterwarnings('ignore:The .*dataloader.* does not have many workers'),
     pytest.mark.filterwarnings('ignore:The number of training batches'),
     pytest.mark.filterwarnings('ignore:.*litlogger.*'),
     pytest.mark.filterwarnings('ignore:Checkpoint directory .* exists and is not empty'),
     pytest.mark.filterwarnings('ignore:Detected call of `lr_scheduler.step'),
 ]
-
-
-@pytest.fixture(autouse=True)
-def no_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hide pytest's own arguments, about which Lightning's command line would warn."""
-    monkeypatch.setattr(sys, 'argv', sys.argv[:1])
 
 
 def fit(name: str, root: Path, out: Path, *more: str) -> None:

@@ -24,7 +24,6 @@ TASKS = {
 pytestmark = [
     # Lightning's command line uses an older call of jsonargparse.
     pytest.mark.filterwarnings('ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning'),
-    pytest.mark.filterwarnings('ignore:LightningCLI.s args parameter'),
     pytest.mark.filterwarnings('ignore:MoCo v'),
     pytest.mark.filterwarnings('ignore:SimCLR v'),
     pytest.mark.filterwarnings('ignore:.*litlogger.*'),

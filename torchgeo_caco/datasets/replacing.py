@@ -68,7 +68,7 @@ def find_empty(images: NDArray[Any], nodata: float) -> tuple[int, int] | None:
     def same(values: NDArray[Any]) -> NDArray[np.bool_]:
         return np.isnan(values) if np.isnan(nodata) else values == nodata
 
-    # All pixels only where a few are nodata: this is done for every batch, whose pixels are in no cache.
+    # All pixels only where a few are nodata: each look at a fresh batch waits for memory.
     down, across = (max(1, size // 4) for size in images.shape[-2:])
     for b, t in np.argwhere(same(images[:, :, 0, ::down, ::across]).all((2, 3))):
         if same(images[b, t]).all():

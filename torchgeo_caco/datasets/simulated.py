@@ -1,7 +1,10 @@
 """Procedural Sentinel-2-like places with seasons and, at some of them, lasting change."""
 
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import batched
 from pathlib import Path
 from typing import Any, Literal
 
@@ -195,6 +198,12 @@ class SimulatedLandscapes(Sequence[Landscape]):
             parts.append(np.datetime64(f'{year}-01-01', 'D') + days)
         return np.concatenate(parts)
 
+    def _all(self) -> Iterator[Landscape]:
+        """All places in order, drawn in threads: SciPy often lets go of Python's lock."""
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            for numbers in batched(range(len(self)), 64):
+                yield from pool.map(self.__getitem__, numbers)
+
     def write(
         self,
         root: str | Path,
@@ -220,12 +229,13 @@ class SimulatedLandscapes(Sequence[Landscape]):
         with kind(
             root, bands=self.bands, shape=shape, dtype='uint16', nodata=0, scale='reflectance'
         ) as writer:
-            bar = tqdm(self, 'simulating places', len(self), disable=not progress)
+            bar = tqdm(self._all(), 'simulating places', len(self), disable=not progress)
             for place in bar:
                 writer.add(
                     place.name, place.dates, place.images, crs=place.crs, transform=place.transform
                 )
-                rows.append(place)
+                # The images are written; of many places they would not fit into memory.
+                rows.append(replace(place, images=place.images[:0].copy()))
             np.savez_compressed(
                 Path(root) / 'truth.npz',
                 names=np.array([p.name for p in rows]),

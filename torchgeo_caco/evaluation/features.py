@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 
 BatchNorm = Literal['eval', 'adapt']
 
@@ -41,6 +42,7 @@ def extract(
     batch_size: int = 128,
     workers: int = 0,
     device: str = 'cpu',
+    label: str = 'features',
 ) -> Split:
     """Features of all images, in evaluation mode.
 
@@ -51,6 +53,7 @@ def extract(
         batch_size: Images at a time; changes nothing but speed.
         workers: Processes that read.
         device: Where the model runs.
+        label: What the progress bar says; there is one on terminals only.
 
     Returns:
         Features and labels in the data set's order.
@@ -60,7 +63,7 @@ def extract(
     """
     _place(model.eval(), normalise, device)
     features, labels = [], []
-    for batch in loader(dataset, batch_size, workers):
+    for batch in tqdm(loader(dataset, batch_size, workers), label, leave=False, disable=None):
         features.append(model(_input(batch['image'].to(device), normalise)).float().cpu())
         labels.append(batch['label'])
     x = torch.cat(features).numpy()

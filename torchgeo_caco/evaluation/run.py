@@ -89,8 +89,12 @@ def evaluate_pair(
     if batch_norm == 'adapt':
         adapt_batch_norm(model, data.train, normalise, batch_size, workers, device)
     splits = [
-        None if part is None else extract(model, part, normalise, batch_size, workers, device)
-        for part in (data.train, data.val, data.test)
+        None
+        if part is None
+        else extract(
+            model, part, normalise, batch_size, workers, device, f'{name}: {data.name}, {split}'
+        )
+        for split, part in (('train', data.train), ('val', data.val), (data.tested, data.test))
     ]
     train, val, test = splits
     assert train is not None
@@ -99,8 +103,9 @@ def evaluate_pair(
     scored = score_features(train, val, test, data.classes, seed)
     about = {
         'input': normalise.describe(),
-        'images': {'train': len(train.y), 'val': 0 if val is None else len(val.y)}
-        | {'test': len(test.y)},
+        'images': {'train': len(train.y)}
+        | ({} if val is None else {'val': len(val.y)})
+        | {data.tested: len(test.y)},
         'scored split': data.tested,
         'features': train.x.shape[1],
         'seconds': {
