@@ -186,7 +186,7 @@ def plot_extremes(
     score = estimator.location_score()
     order = [i for i in score.argsort().tolist() if not score[i].isnan()]
     most, least = order[::-1][:count], order[:count]
-    figure = Figure(figsize=(2 * count, 9), layout='constrained')
+    figure = Figure(figsize=(1.35 * count, 12), layout='constrained')
     FigureCanvasAgg(figure)
     axes = figure.subplots(8, count)
     for top, group, word in ((0, most, 'most'), (4, least, 'least')):
