@@ -1,12 +1,57 @@
 """The memory that a batch of time series lies in."""
 
+import threading
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import get_worker_info
+
+
+class Kept:
+    """Arrays that are used again as soon as nothing holds the tensor that they were last used for.
+
+    To get new memory from the system takes longer than to copy a batch into it.
+    """
+
+    def __init__(self, most: int = 2) -> None:
+        """Initialize a new Kept instance.
+
+        Args:
+            most: Arrays that are kept.
+        """
+        self.most = most
+        self._lock = threading.Lock()
+        self._arrays: list[tuple[NDArray[Any], weakref.ref[NDArray[Any]]]] = []
+
+    def take(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
+        """A tensor with anything in it.
+
+        Args:
+            shape: Its shape.
+            dtype: Its data type.
+
+        Returns:
+            A tensor whose memory is used again when it, its views and their arrays are gone.
+        """
+        with self._lock:
+            fitting = [
+                pair for pair in self._arrays if (pair[0].shape, pair[0].dtype) == (shape, dtype)
+            ]
+            free = [array for array, user in fitting if user() is None]
+            array = free[0] if free else np.empty(shape, dtype)
+            # The tensor's memory holds this view, whose end says that the array is free.
+            view = array.view()
+            others = [pair for pair in fitting if pair[0] is not array]
+            self._arrays = [*others, (array, weakref.ref(view))][-self.most :]
+        return torch.from_numpy(view)
+
+
+_kept = Kept()
 
 
 def room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
@@ -23,8 +68,7 @@ def room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
     if get_worker_info() is None and torch.cuda.is_initialized():
         return torch.empty(shape, dtype=kind, pin_memory=True)
     if get_worker_info() is None:
-        # NumPy asks for huge pages: small ones take longer to get than an image takes to copy.
-        return torch.from_numpy(np.empty(shape, dtype))
+        return _kept.take(shape, dtype)
     # What a worker sends must lie in shared memory; PyTorch's own collate does the same.
     size = int(np.prod(shape)) * dtype.itemsize
     shared: Any = torch.UntypedStorage._new_shared(size)
