@@ -6,9 +6,15 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from torchgeo_caco.cli import main
+from torchgeo_caco.evaluation import evaluate_pair
+
+from .conftest import write_tif
 
 REAL = os.environ.get('TORCHGEO_CACO_REAL_DATA')
 
@@ -130,16 +136,95 @@ def spoil_name(root: Path) -> str:
     return 'River_999.jpg is not there, but'
 
 
-@pytest.mark.parametrize('spoil', [spoil_image, spoil_class, spoil_count, spoil_label, spoil_name])
-def test_bad_data_costs_one_sentence(spoil, eurosat_rgb, tmp_path, capsys):
+def spoil_size(root: Path) -> str:
+    Image.new('RGB', (40, 40)).save(root / 'River' / 'River_3.jpg')
+    return (
+        'River_3.jpg has 3 x 40 x 40 values (channels, height, width); 3 x 32 x 32, as '
+        f'{root / "Forest" / "Forest_0.jpg"} has, were expected'
+    )
+
+
+@pytest.mark.parametrize(
+    'spoil', [spoil_image, spoil_size, spoil_class, spoil_count, spoil_label, spoil_name]
+)
+@pytest.mark.parametrize('workers', ['0', '1'])
+def test_bad_data_costs_one_sentence(spoil, workers, eurosat_rgb, tmp_path, capsys):
     root = shutil.copytree(eurosat_rgb, tmp_path / 'data')
     message = spoil(root)
     arguments = ('--weights', 'random:resnet10t', '--datasets', str(root), '--no-plots')
-    assert evaluate(tmp_path / 'out', *arguments) == 1
-    told = capsys.readouterr().err
-    assert message in told
-    assert 'Traceback' not in told
+    assert evaluate(tmp_path / 'out', *arguments, '--num-workers', workers) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert message in told[0]
+    assert told[1:] == ['torchgeo-caco evaluate: nothing could be evaluated, as said above.']
     assert not (tmp_path / 'out').exists()
+
+
+def spoil_labels(text: str, message: str):
+    def spoil(root: Path) -> str:
+        path = next(root.glob('*/S2A_MSIL2A_val_1/*.json'))
+        path.write_text(text)
+        return f'{path} {message}'
+
+    return spoil
+
+
+def spoil_bands(root: Path) -> str:
+    path = next(root.glob('*/S2A_MSIL2A_val_1/*_B03.tif'))
+    write_tif(path, np.ones((1, 60, 60), np.uint16))
+    return f'{path.parent} has bands of different sizes (B04, B03, B02: 120 x 120, 60 x 60, 120'
+
+
+def spoil_channels(root: Path) -> str:
+    path = next(root.rglob('River_0.tif'))
+    write_tif(path, np.ones((3, 64, 64), np.uint16))
+    return f'{path} has too few bands; expected 13'
+
+
+def cut_off(root: Path) -> str:
+    path = next(root.rglob('River_0.tif'))
+    path.write_bytes(path.read_bytes()[:300])
+    return f'{path} cannot be read as a GeoTIFF'
+
+
+NO_LABELS = 'has no list of labels; expected {"labels": [...]}.'
+
+
+@pytest.mark.parametrize(
+    ('kind', 'spoil'),
+    [
+        ('bigearthnet', spoil_labels('{}', NO_LABELS)),
+        ('bigearthnet', spoil_labels('[]', NO_LABELS)),
+        ('bigearthnet', spoil_labels('{"labels": null}', NO_LABELS)),
+        ('bigearthnet', spoil_labels('{"lab', 'cannot be read as JSON')),
+        ('bigearthnet', spoil_bands),
+        ('eurosat', spoil_channels),
+        ('eurosat', cut_off),
+    ],
+)
+def test_bad_data_leave_the_others_alone(
+    kind, spoil, request, eurosat_rgb, pretrained, tmp_path, capsys
+):
+    root = shutil.copytree(request.getfixturevalue(kind), tmp_path / 'data')
+    message = spoil(root)
+    arguments = ('--weights', str(pretrained / 'model'), '--no-plots')
+    assert evaluate(tmp_path, *arguments, '--datasets', str(root), str(eurosat_rgb)) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if str(root) in line]
+    assert len(told) == 1
+    assert message in told[0]
+    assert {row['data'] for row in rows(tmp_path)} == {'eurosat_rgb'}
+
+
+def test_what_pytorch_cannot_do_leaves_the_others_alone(eurosat_rgb, tmp_path, capsys, monkeypatch):
+    def fail_once(name, *arguments):
+        if name == 'a':
+            raise torch.OutOfMemoryError('out of memory.\nSee the manual.')
+        return evaluate_pair(name, *arguments)
+
+    monkeypatch.setattr('torchgeo_caco.commands.evaluate.evaluate_pair', fail_once)
+    weights = ('--weights', 'a=random:resnet10t', 'b=random:resnet10t')
+    assert evaluate(tmp_path, *weights, '--datasets', str(eurosat_rgb), '--no-plots') == 0
+    assert f'a on {eurosat_rgb}: out of memory.\n' in capsys.readouterr().err
+    assert {row['weights'] for row in rows(tmp_path) if row['source'] == 'measured'} == {'b'}
 
 
 @pytest.mark.skipif(REAL is None, reason='needs TORCHGEO_CACO_REAL_DATA')

@@ -16,6 +16,8 @@ from ..models import Encoder
 
 #: Errors that are a sentence on one pair and leave the others alone.
 EXPECTED = (ValueError, OSError, ImportError)
+#: Of PyTorch there are more: memory that does not suffice, a worker that was killed.
+EXPECTED_OF_PAIR = (*EXPECTED, RuntimeError)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -57,7 +59,7 @@ def run(args: Namespace) -> None:
     data = _open_all(args.datasets, failed)
     pairs = _evaluate_all(encoders, data, args, failed)
     if not pairs:
-        raise ValueError(failed[-1] if failed else 'there is nothing to evaluate.')
+        raise ValueError('nothing could be evaluated, as said above.')
     args.out.mkdir(parents=True, exist_ok=True)
     rows = rows_of(pairs)
     write_csv(rows, args.out / 'results.csv')
@@ -126,8 +128,10 @@ def _evaluate_all(
                             name, encoder, each, normalization, batch_norm, args.seed,
                             args.batch_size, args.num_workers, args.device,
                         )  # fmt: skip
-                    except EXPECTED as error:
-                        _tell(failed, f'{name} on {each.root}: {error}')
+                    except EXPECTED_OF_PAIR as error:
+                        # PyTorch's messages go on for lines.
+                        reason = str(error).partition('\n')[0] or type(error).__name__
+                        _tell(failed, f'{name} on {each.root}: {reason}')
                         continue
                     pairs.append(pair)
                     seconds = sum(pair.about['seconds'].values())

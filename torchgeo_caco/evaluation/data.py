@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rasterio.errors import RasterioIOError
 from torch.utils.data import Dataset
 from torchgeo.datasets import BigEarthNet, DatasetNotFoundError, EuroSAT
 
@@ -49,6 +50,50 @@ class EvaluationData(NamedTuple):
     size: int | None = None
 
 
+class EuroSATBands(EuroSAT):
+    """TorchGeo's EuroSAT, which says which file cannot be read."""
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """A sample as TorchGeo gives it.
+
+        Args:
+            index: Its number.
+
+        Returns:
+            ``image`` (13, H, W), float32, and ``label``.
+
+        Raises:
+            ValueError: If the file cannot be read or has fewer bands.
+        """
+        path = self.samples[index][0]
+        try:
+            return super().__getitem__(index)
+        except RasterioIOError as error:
+            raise ValueError(f'{path} cannot be read as a GeoTIFF: {error}') from None
+        except IndexError:
+            expected = len(self.all_band_names)
+            raise ValueError(f'{path} has too few bands; expected {expected}.') from None
+
+
+def file_name(dataset: Any, index: int) -> str:
+    """What a sample was read from, for a sentence about it.
+
+    Args:
+        dataset: A data set of an :class:`EvaluationData`.
+        index: Number of the sample.
+
+    Returns:
+        Its file or folder; just the number of a data set that does not say.
+    """
+    if isinstance(dataset, EuroSATRGB):
+        return str(dataset.files[index])
+    if isinstance(dataset, EuroSAT):
+        return str(dataset.samples[index][0])
+    if isinstance(dataset, BigEarthNetRGB):
+        return str(dataset.folders[index]['s2'])
+    return f'image {index}'
+
+
 def _eurosat_rgb(root: str) -> EvaluationData:
     """Without a list of a test split ``val`` is scored, as the published evaluations do."""
     try:
@@ -64,7 +109,8 @@ def _eurosat_rgb(root: str) -> EvaluationData:
 
 
 def _eurosat(root: str) -> EvaluationData:
-    train, val, test = EuroSAT(root, 'train'), EuroSAT(root, 'val'), EuroSAT(root, 'test')
+    train, val = EuroSATBands(root, 'train'), EuroSATBands(root, 'val')
+    test = EuroSATBands(root, 'test')
     bands = EuroSAT.all_band_names
     return EvaluationData(
         'eurosat', root, train, val, test, train.classes, False, bands,
