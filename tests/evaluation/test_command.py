@@ -99,6 +99,43 @@ def test_what_is_missing_costs_one_sentence(eurosat_rgb, tmp_path, capsys):
     assert len(about['failed']) == 2
 
 
+def test_two_folders_of_a_kind_are_told_apart(eurosat_rgb, tmp_path, capsys):
+    other = shutil.copytree(eurosat_rgb, tmp_path / 'part' / eurosat_rgb.name)
+    names = (other / 'val.txt').read_text().splitlines()
+    (other / 'val.txt').write_text('\n'.join(names[::2]))
+    arguments = ('--weights', 'random:resnet10t', '--datasets', str(eurosat_rgb), str(other))
+    assert evaluate(tmp_path, *arguments, f'{other}/.') == 0
+    told = capsys.readouterr()
+    assert told.err.count('this folder was given before') == 1
+    titles = [f'eurosat_rgb:{root.parent.name}/{root.name}' for root in (eurosat_rgb, other)]
+    by_title = {title: [row for row in rows(tmp_path) if row['data'] == title] for title in titles}
+    assert sum(map(len, by_title.values())) == len(rows(tmp_path))
+    for title, images in zip(titles, ('18', '9'), strict=True):
+        assert f'\n{title}: {images} images scored' in told.out
+        measured = [row for row in by_title[title] if row['source'] == 'measured']
+        assert {row['test_images'] for row in measured} == {images}
+        assert len(measured) < len(by_title[title])
+    pairs = json.loads((tmp_path / 'results.json').read_text())['pairs']
+    assert [pair['data'] for pair in pairs] == titles
+    # As many pictures of each: scores, confusion matrix, t-SNE and retrieval.
+    assert len(list(tmp_path.glob('*.png'))) == 8
+
+
+def test_names_that_differ_in_punctuation_keep_their_pictures(eurosat_rgb, tmp_path):
+    weights = ('--weights', 'a-b=random:resnet10t', 'a+b=random:resnet10t')
+    assert evaluate(tmp_path, *weights, '--datasets', str(eurosat_rgb)) == 0
+    assert len(list(tmp_path.glob('*_tsne*.png'))) == 2
+
+
+def test_a_name_of_weights_comes_once(eurosat_rgb, tmp_path, capsys):
+    weights = ('--weights', 'x=random:resnet10t', 'x=random:resnet18')
+    assert evaluate(tmp_path, *weights, '--datasets', str(eurosat_rgb)) == 1
+    assert capsys.readouterr().err == (
+        'torchgeo-caco evaluate: --weights: x is the name of random:resnet10t and of '
+        'random:resnet18; expected each once, with a name of its own (NAME=W).\n'
+    )
+
+
 def test_a_device_that_is_not_there_comes_first(tmp_path, capsys):
     arguments = ('--weights', 'nothing.ckpt', '--datasets', str(tmp_path / 'nowhere'))
     for device in ('cuda:99', 'gpu'):

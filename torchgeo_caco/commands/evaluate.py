@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ..evaluation import DATASETS, EvaluationData, Pair, evaluate_pair, open_data
+from ..evaluation.data import label_all
 from ..evaluation.plots import draw_all
 from ..evaluation.published import NOTE
 from ..evaluation.report import rows_of, table, write_csv, write_json
@@ -54,7 +55,7 @@ def run(args: Namespace) -> None:
     start = time.monotonic()
     _check_device(args.device)
     failed: list[str] = []
-    names = dict(split_name(text) for text in args.weights)
+    names = _names(args.weights)
     encoders = _encoders(names, args.seed, failed)
     data = _open_all(args.datasets, failed)
     pairs = _evaluate_all(encoders, data, args, failed)
@@ -67,12 +68,26 @@ def run(args: Namespace) -> None:
     write_json(rows, pairs, names, arguments, failed, args.out / 'results.json')
     if not args.no_plots:
         draw_all(pairs, args.out, args.seed)
-    for kind in dict.fromkeys(pair.data.name for pair in pairs):
-        images = next(len(pair.test.y) for pair in pairs if pair.data.name == kind)
-        print(f'\n{kind}: {images} images scored, %, ± half a 95 % interval\n{table(rows, kind)}')
+    for data_set in dict.fromkeys(pair.data.title for pair in pairs):
+        images = next(len(pair.test.y) for pair in pairs if pair.data.title == data_set)
+        print(f'\n{data_set}: {images} images scored, %, ± half a 95 % interval')
+        print(table(rows, data_set))
     if any(row['source'] != 'measured' for row in rows):
         print(f'\n{NOTE}')
     print(f'\nEverything is in {args.out}/ (after {time.monotonic() - start:.0f} s).')
+
+
+def _names(texts: list[str]) -> dict[str, str]:
+    """Weights by their names."""
+    names: dict[str, str] = {}
+    for name, source in map(split_name, texts):
+        if name in names:
+            raise ValueError(
+                f'--weights: {name} is the name of {names[name]} and of {source}; expected each '
+                'once, with a name of its own (NAME=W).'
+            )
+        names[name] = source
+    return names
 
 
 def _check_device(name: str) -> None:
@@ -106,13 +121,16 @@ def _encoders(names: dict[str, str], seed: int, failed: list[str]) -> dict[str, 
 
 
 def _open_all(texts: list[str], failed: list[str]) -> list[EvaluationData]:
-    found = []
+    found: dict[tuple[str, Path], EvaluationData] = {}
     for text in texts:
         try:
-            found.append(open_data(text))
+            data = open_data(text)
         except EXPECTED as error:
             _tell(failed, f'{text}: {error}')
-    return found
+            continue
+        if found.setdefault((data.name, Path(data.root).resolve()), data) is not data:
+            _tell(failed, f'{text}: this folder was given before; expected each once.')
+    return label_all(list(found.values()))
 
 
 def _evaluate_all(
@@ -136,7 +154,7 @@ def _evaluate_all(
                     pairs.append(pair)
                     seconds = sum(pair.about['seconds'].values())
                     print(
-                        f'{name} on {each.name} ({normalization}, {batch_norm}): {seconds:.0f} s',
+                        f'{name} on {each.title} ({normalization}, {batch_norm}): {seconds:.0f} s',
                         file=sys.stderr, flush=True,
                     )  # fmt: skip
     return pairs

@@ -33,6 +33,7 @@ class EvaluationData(NamedTuple):
         eight_bits: Whether its own stretch truncates to 256 values.
         tested: Which split is scored, in words.
         size: Pixels a side to which images are resized, if at all.
+        label: Its name in tables and files if it is not the only one of its kind.
     """
 
     name: str
@@ -48,6 +49,36 @@ class EvaluationData(NamedTuple):
     eight_bits: bool
     tested: str
     size: int | None = None
+    label: str = ''
+
+    @property
+    def title(self) -> str:
+        """Its name in tables and files."""
+        return self.label or self.name
+
+
+def label_all(data: Sequence[EvaluationData]) -> list[EvaluationData]:
+    """Tell data sets of one kind apart by the ends of their paths.
+
+    Args:
+        data: Data sets in different folders.
+
+    Returns:
+        The same, those whose kind comes more than once with a label such as ``eurosat:part/a``.
+    """
+    labelled = []
+    for each in data:
+        parts = Path(each.root).resolve().parts
+        others = [
+            Path(other.root).resolve().parts
+            for other in data
+            if other.name == each.name and other is not each
+        ]
+        # As few folders as no other one ends with.
+        lengths = (n for n in range(1, len(parts)) if all(o[-n:] != parts[-n:] for o in others))
+        folder = '/'.join(parts[-next(lengths, len(parts) - 1) :])
+        labelled.append(each._replace(label=f'{each.name}:{folder}') if others else each)
+    return labelled
 
 
 class EuroSATBands(EuroSAT):

@@ -83,7 +83,7 @@ def evaluate_pair(
     own = first_convolution(encoder.architecture, encoder.state)[1]
     if own != channels:
         raise ValueError(
-            f'{name} has {own} input channels, but {data.name} gives {channels} '
+            f'{name} has {own} input channels, but {data.title} gives {channels} '
             f'({", ".join(normalise.bands)}) and nothing is known of the bands of the weights.'
         )
     if batch_norm == 'adapt':
@@ -92,7 +92,7 @@ def evaluate_pair(
         None
         if part is None
         else extract(
-            model, part, normalise, batch_size, workers, device, f'{name}: {data.name}, {split}'
+            model, part, normalise, batch_size, workers, device, f'{name}: {data.title}, {split}'
         )
         for split, part in (('train', data.train), ('val', data.val), (data.tested, data.test))
     ]
