@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 
@@ -72,8 +73,10 @@ def test_several_labels(bigearthnet, eurosat, tmp_path):
     assert {row['measure'] for row in measured if row['data'] == 'bigearthnet'} >= {
         'AP micro', 'AP macro',
     }  # fmt: skip
-    # Weights of three channels are not to be had by chance on thirteen bands.
-    assert not any(row['data'] == 'eurosat' for row in measured)
+    # Of thirteen bands weights without bands get those of a picture.
+    assert any(row['data'] == 'eurosat' for row in measured)
+    about = json.loads((tmp_path / 'results.json').read_text())
+    assert [pair['input']['bands'] for pair in about['pairs']] == [['B4', 'B3', 'B2']] * 2
 
 
 def test_bands_of_the_weights_are_chosen(eurosat, pretrained, tmp_path):
@@ -83,6 +86,30 @@ def test_bands_of_the_weights_are_chosen(eurosat, pretrained, tmp_path):
     assert about['pairs'][0]['input']['bands'] == ['B4', 'B3', 'B2']
     # The stretch is the weights' own, in units of the data: 129 of 255 is 0.506 of 10,000.
     assert about['pairs'][0]['input']['quantiles'][0] == pytest.approx([0, 5058.8], abs=0.1)
+
+
+def test_imagenet_sees_pictures_and_says_which_it_was(eurosat, tmp_path, monkeypatch):
+    create = timm.create_model
+
+    def offline(name, pretrained=False, **settings):
+        return create(name, pretrained=False, **settings)
+
+    monkeypatch.setattr('torchgeo_caco.evaluation.weights.timm.create_model', offline)
+    arguments = ('--weights', 'imagenet:resnet18', '--datasets', str(eurosat), '--no-plots')
+    assert evaluate(tmp_path, *arguments) == 0
+    about = json.loads((tmp_path / 'results.json').read_text())
+    assert about['pairs'][0]['input']['bands'] == ['B4', 'B3', 'B2']
+    tag = timm.get_pretrained_cfg('resnet18').tag
+    assert about['weights']['imagenet:resnet18']['about']['timm'] == f'resnet18.{tag}'
+
+
+def test_files_without_bands_are_not_given_any(eurosat, tmp_path, capsys):
+    path = tmp_path / 'plain.pt'
+    torch.save(timm.create_model('resnet18', num_classes=0).state_dict(), path)
+    assert evaluate(tmp_path, '--weights', str(path), '--datasets', str(eurosat)) == 1
+    told = capsys.readouterr().err
+    assert 'has 3 input channels, but eurosat gives 13' in told
+    assert 'nothing is known of the bands of the weights' in told
 
 
 def test_what_is_missing_costs_one_sentence(eurosat_rgb, tmp_path, capsys):

@@ -12,7 +12,7 @@ from ..evaluation.data import label_all
 from ..evaluation.plots import draw_all
 from ..evaluation.published import NOTE
 from ..evaluation.report import rows_of, table, write_csv, write_json
-from ..evaluation.weights import common_architecture, resolve_weights, split_name
+from ..evaluation.weights import GENERIC, common_architecture, resolve_weights, split_name
 from ..models import Encoder
 
 #: Errors that are a sentence on one pair and leave the others alone.
@@ -65,7 +65,8 @@ def run(args: Namespace) -> None:
     rows = rows_of(pairs)
     write_csv(rows, args.out / 'results.csv')
     arguments = {key: str(v) if isinstance(v, Path) else v for key, v in vars(args).items()}
-    write_json(rows, pairs, names, arguments, failed, args.out / 'results.json')
+    about = {name: encoder.about for name, encoder in encoders.items()}
+    write_json(rows, pairs, names, about, arguments, failed, args.out / 'results.json')
     if not args.no_plots:
         draw_all(pairs, args.out, args.seed)
     for data_set in dict.fromkeys(pair.data.title for pair in pairs):
@@ -110,7 +111,7 @@ def _tell(failed: list[str], sentence: str) -> None:
 def _encoders(names: dict[str, str], seed: int, failed: list[str]) -> dict[str, Encoder]:
     """The encoders in the order given; random ones take the architecture of the others."""
     found: dict[str, Encoder] = {}
-    generic = [name for name, source in names.items() if source in ('random', 'imagenet')]
+    generic = [name for name, source in names.items() if source in GENERIC]
     for name in [n for n in names if n not in generic] + generic:
         architecture = common_architecture([found[n] for n in found if n not in generic])
         try:

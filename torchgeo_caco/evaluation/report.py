@@ -75,6 +75,7 @@ def write_json(
     rows: Sequence[dict[str, Any]],
     pairs: Sequence[Pair],
     sources: dict[str, str],
+    about: dict[str, dict[str, Any]],
     arguments: dict[str, Any],
     failed: Sequence[str],
     path: Path,
@@ -85,6 +86,7 @@ def write_json(
         rows: The rows.
         pairs: The results.
         sources: For each name of weights, where they came from.
+        about: For each name of weights that could be read, what is known of their making.
         arguments: Arguments of the command.
         failed: A sentence for each pair that failed.
         path: The file.
@@ -93,7 +95,10 @@ def write_json(
         'arguments': arguments,
         'versions': {name: version(name) for name in PACKAGES}
         | {'python': platform.python_version(), 'machine': platform.machine()},
-        'weights': {name: _identify(source) for name, source in sources.items()},
+        'weights': {
+            name: _identify(source) | ({'about': about[name]} if name in about else {})
+            for name, source in sources.items()
+        },
         'pairs': [
             {
                 'data': pair.data.title, 'root': pair.data.root, 'weights': pair.weights,
