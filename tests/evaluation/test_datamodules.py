@@ -1,11 +1,14 @@
 """Normalisation, subsets and layouts of the datamodules of the published evaluations."""
 
 import hashlib
+import re
 
 import numpy as np
 import pytest
 import timm
 import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
 from PIL import Image
 from torchgeo.datasets import DatasetNotFoundError
 
@@ -177,6 +180,27 @@ def test_cities_held_out(oscd):
         OSCDTilesDataModule(str(oscd), 4, val_cities=['rio']).setup('fit')
     with pytest.raises(ValueError, match='batch_size=64 is more than the 16 training tiles'):
         OSCDTilesDataModule(str(oscd), 64).setup('fit')
+
+
+@pytest.mark.parametrize(
+    ('kind', 'data', 'count', 'settings'),
+    [
+        (EuroSATRGBDataModule, 'eurosat_rgb', '36 training images', {}),
+        (BigEarthNetRGBDataModule, 'bigearthnet', '4 training images', {'fraction': 0.5}),
+        (OSCDTilesDataModule, 'oscd', '16 training tiles', {}),
+        (DynamicEarthNetDataModule, 'dynamicearthnet', '8 training tiles', {'tile': 64}),
+    ],
+)
+def test_a_batch_that_cannot_be_filled(kind, data, count, settings, request):
+    """Otherwise training ends without an error, and without a step."""
+    root = request.getfixturevalue(data)
+    trainer = Trainer(
+        accelerator='cpu', max_epochs=1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+    )  # fmt: skip
+    message = f'batch_size=64 is more than the {count} of {root}; at most as many were expected.'
+    with pytest.raises(ValueError, match=re.escape(message)):
+        trainer.fit(BoringModel(), datamodule=kind(str(root), 64, **settings))
 
 
 def test_dynamicearthnet(dynamicearthnet):

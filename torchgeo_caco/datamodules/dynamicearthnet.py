@@ -24,6 +24,7 @@ class DynamicEarthNetDataModule(DownstreamDataModule):
     """
 
     units = 'reflectance'
+    samples = 'tiles'
 
     def __init__(
         self,
