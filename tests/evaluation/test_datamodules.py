@@ -2,6 +2,9 @@
 
 import hashlib
 import re
+import shutil
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -259,3 +262,72 @@ def test_dynamicearthnet_is_fetched(dynamicearthnet, tmp_path, monkeypatch):
     (tmp_path / 'new' / name).write_text('changed')
     with pytest.raises(ValueError, match=r'val.txt is damaged: its SHA-512 sum'):
         verify_sums(tmp_path / 'new', '../sums')
+
+
+@pytest.fixture
+def published(dynamicearthnet, tmp_path, monkeypatch) -> Path:
+    """What a stand-in for rsync has: an archive of all and its sum; its calls are in ``calls``."""
+    folder = tmp_path / 'published'
+    folder.mkdir()
+    with zipfile.ZipFile(folder / 'all.zip', 'w') as file:
+        for part in ('planet', 'labels'):
+            for path in sorted((dynamicearthnet / part).rglob('*.tif')):
+                file.write(path, path.relative_to(dynamicearthnet))
+    digest = hashlib.sha512((folder / 'all.zip').read_bytes()).hexdigest()
+    (folder / DynamicEarthNet.sums).write_text(f'{digest}  all.zip\n')
+    program = tmp_path / 'bin' / 'rsync'
+    program.parent.mkdir()
+    # Small files alone if a size is given, as rsync does.
+    program.write_text(
+        '#!/bin/sh\n'
+        f'echo "$6" >> {tmp_path}/calls\n'
+        f'/bin/cp "$4"/{DynamicEarthNet.sums} "$5"\n'
+        '[ "$6" = --max-size=1m ] || /bin/cp "$4"/all.zip "$5"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv('PATH', str(program.parent))
+    monkeypatch.setattr(DynamicEarthNet, 'url', str(folder))
+    return folder
+
+
+def with_lists(dynamicearthnet: Path, root: Path) -> Path:
+    lists = 'dynnet_training_splits'
+    shutil.copytree(dynamicearthnet / lists, root / lists)
+    return root
+
+
+def test_dynamicearthnet_is_fetched_for_the_files_of_the_list(dynamicearthnet, published, tmp_path):
+    root = with_lists(dynamicearthnet, tmp_path / 'new')
+    assert len(DynamicEarthNet(root, 'train', download=True, checksum=True)) == 2
+    # All is there now: nothing is asked for.
+    assert len(DynamicEarthNet(root, 'val', download=True)) == 1
+    assert (tmp_path / 'calls').read_text() == '\n'
+
+
+def test_dynamicearthnet_without_lists_fetches_nothing_large(published, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'train\.txt is not there, and nothing large was'):
+        DynamicEarthNet(tmp_path / 'new', download=True)
+    assert (tmp_path / 'calls').read_text() == '--max-size=1m\n'
+    assert not (tmp_path / 'new' / 'all.zip').exists()
+
+
+def test_archives_of_dynamicearthnet_that_lie_there(dynamicearthnet, published, tmp_path):
+    root = with_lists(dynamicearthnet, tmp_path / 'new')
+    with pytest.raises(
+        FileNotFoundError, match=r'4 files of .*, first .*2018-01-01\.tif; expected'
+    ):
+        DynamicEarthNet(root)
+    whole = (published / 'all.zip').read_bytes()
+    (root / 'all.zip').write_bytes(whole[:-100])
+    with pytest.raises(ValueError, match=r'all\.zip cannot be unpacked: .*; expected a whole zip'):
+        DynamicEarthNet(root)
+    with pytest.raises(FileNotFoundError, match='expected the published SHA-512 sums'):
+        DynamicEarthNet(root, checksum=True)
+    shutil.copy(published / DynamicEarthNet.sums, root)
+    (root / 'all.zip').write_bytes(whole)
+    assert len(DynamicEarthNet(root, checksum=True)) == 2
+    (root / 'all.zip').write_bytes(whole + b'more')
+    # Also when all files are there.
+    with pytest.raises(ValueError, match=r'all\.zip is damaged: its SHA-512 sum'):
+        DynamicEarthNet(root, checksum=True)
+    assert not (tmp_path / 'calls').exists()
