@@ -25,6 +25,7 @@ from torchgeo_caco.datamodules.downstream import describe_weights, subset_rows
 from torchgeo_caco.datasets import BigEarthNetRGB, DynamicEarthNet, EuroSATRGB
 from torchgeo_caco.datasets.bigearthnet import MEAN_DEVIATION_STRETCH
 from torchgeo_caco.datasets.dynamicearthnet import verify_sums
+from torchgeo_caco.datasets.oscd import IMAGES, OSCDTiles
 from torchgeo_caco.models import CACoResNet18_Weights
 from torchgeo_caco.transforms import InputNormalization, PublishedInput
 
@@ -156,6 +157,24 @@ def test_parts_of_bigearthnet(bigearthnet, tmp_path):
     assert torch.equal(full[1]['label'], theirs['label'])
     with pytest.raises(FileNotFoundError, match=r'BigEarthNet-v1\.0 is not there'):
         BigEarthNetRGB(tmp_path)
+
+
+def test_lists_that_are_no_text(eurosat_rgb, bigearthnet, dynamicearthnet, tmp_path):
+    path = tmp_path / 'list.txt'
+    path.write_bytes(b'\xff\xfeA')
+    lists = {'train': str(path)}
+    message = r'list\.txt is not a text file in UTF-8 \('
+    for kind, root in (
+        (EuroSATRGB, eurosat_rgb),
+        (BigEarthNetRGB, bigearthnet),
+        (DynamicEarthNet, dynamicearthnet),
+    ):
+        with pytest.raises(ValueError, match=message):
+            kind(root, 'train', lists=lists)
+    (tmp_path / IMAGES).mkdir()
+    path.rename(tmp_path / IMAGES / 'train.txt')
+    with pytest.raises(ValueError, match=r'train\.txt is not a text file in UTF-8 \('):
+        OSCDTiles(tmp_path)
 
 
 def test_subsets():

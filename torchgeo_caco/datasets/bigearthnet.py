@@ -14,6 +14,8 @@ from rasterio.errors import RasterioIOError
 from torch import Tensor
 from torchgeo.datasets import BigEarthNet
 
+from .eurosat import read_lines
+
 #: Mean minus and plus two standard deviations of bands 4, 3 and 2, which the published evaluations
 #: of SeCo and CACo make 0 and 255.
 MEAN_DEVIATION_STRETCH = tuple(
@@ -149,5 +151,5 @@ class BigEarthNetRGB(BigEarthNet):
 
 
 def _names(path: Path) -> list[str]:
-    lines = (line.partition(',')[0].strip() for line in path.read_text().splitlines())
+    lines = (line.partition(',')[0].strip() for line in read_lines(path))
     return [line for line in lines if line]

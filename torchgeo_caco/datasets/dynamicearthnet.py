@@ -22,6 +22,7 @@ from torch import Tensor
 from torchgeo.datasets import DatasetNotFoundError, NonGeoDataset
 from torchgeo.datasets.utils import extract_archive
 
+from .eurosat import read_lines
 from .oscd import tile_corners
 
 #: Class of pixels that have no label.
@@ -203,7 +204,7 @@ class DynamicEarthNet(NonGeoDataset):
     def _read_list(self) -> list[tuple[Path, Path]]:
         """Paths of image and label of each month."""
         entries = []
-        for number, line in enumerate(self.list.read_text().splitlines(), 1):
+        for number, line in enumerate(read_lines(self.list), 1):
             if not line.strip():
                 continue
             parts = line.split()
