@@ -1,11 +1,17 @@
 """Normalisation, subsets and layouts of the datamodules of the published evaluations."""
 
 import hashlib
+import re
+import shutil
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import timm
 import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
 from PIL import Image
 from torchgeo.datasets import DatasetNotFoundError
 
@@ -19,6 +25,7 @@ from torchgeo_caco.datamodules.downstream import describe_weights, subset_rows
 from torchgeo_caco.datasets import BigEarthNetRGB, DynamicEarthNet, EuroSATRGB
 from torchgeo_caco.datasets.bigearthnet import MEAN_DEVIATION_STRETCH
 from torchgeo_caco.datasets.dynamicearthnet import verify_sums
+from torchgeo_caco.datasets.oscd import IMAGES, OSCDTiles
 from torchgeo_caco.models import CACoResNet18_Weights
 from torchgeo_caco.transforms import InputNormalization, PublishedInput
 
@@ -152,6 +159,24 @@ def test_parts_of_bigearthnet(bigearthnet, tmp_path):
         BigEarthNetRGB(tmp_path)
 
 
+def test_lists_that_are_no_text(eurosat_rgb, bigearthnet, dynamicearthnet, tmp_path):
+    path = tmp_path / 'list.txt'
+    path.write_bytes(b'\xff\xfeA')
+    lists = {'train': str(path)}
+    message = r'list\.txt is not a text file in UTF-8 \('
+    for kind, root in (
+        (EuroSATRGB, eurosat_rgb),
+        (BigEarthNetRGB, bigearthnet),
+        (DynamicEarthNet, dynamicearthnet),
+    ):
+        with pytest.raises(ValueError, match=message):
+            kind(root, 'train', lists=lists)
+    (tmp_path / IMAGES).mkdir()
+    path.rename(tmp_path / IMAGES / 'train.txt')
+    with pytest.raises(ValueError, match=r'train\.txt is not a text file in UTF-8 \('):
+        OSCDTiles(tmp_path)
+
+
 def test_subsets():
     assert list(subset_rows(10, 1.0, True)) == list(range(10))
     drawn = subset_rows(1000, 0.1, True)
@@ -177,6 +202,27 @@ def test_cities_held_out(oscd):
         OSCDTilesDataModule(str(oscd), 4, val_cities=['rio']).setup('fit')
     with pytest.raises(ValueError, match='batch_size=64 is more than the 16 training tiles'):
         OSCDTilesDataModule(str(oscd), 64).setup('fit')
+
+
+@pytest.mark.parametrize(
+    ('kind', 'data', 'count', 'settings'),
+    [
+        (EuroSATRGBDataModule, 'eurosat_rgb', '36 training images', {}),
+        (BigEarthNetRGBDataModule, 'bigearthnet', '4 training images', {'fraction': 0.5}),
+        (OSCDTilesDataModule, 'oscd', '16 training tiles', {}),
+        (DynamicEarthNetDataModule, 'dynamicearthnet', '8 training tiles', {'tile': 64}),
+    ],
+)
+def test_a_batch_that_cannot_be_filled(kind, data, count, settings, request):
+    """Otherwise training ends without an error, and without a step."""
+    root = request.getfixturevalue(data)
+    trainer = Trainer(
+        accelerator='cpu', max_epochs=1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+    )  # fmt: skip
+    message = f'batch_size=64 is more than the {count} of {root}; at most as many were expected.'
+    with pytest.raises(ValueError, match=re.escape(message)):
+        trainer.fit(BoringModel(), datamodule=kind(str(root), 64, **settings))
 
 
 def test_dynamicearthnet(dynamicearthnet):
@@ -235,3 +281,72 @@ def test_dynamicearthnet_is_fetched(dynamicearthnet, tmp_path, monkeypatch):
     (tmp_path / 'new' / name).write_text('changed')
     with pytest.raises(ValueError, match=r'val.txt is damaged: its SHA-512 sum'):
         verify_sums(tmp_path / 'new', '../sums')
+
+
+@pytest.fixture
+def published(dynamicearthnet, tmp_path, monkeypatch) -> Path:
+    """What a stand-in for rsync has: an archive of all and its sum; its calls are in ``calls``."""
+    folder = tmp_path / 'published'
+    folder.mkdir()
+    with zipfile.ZipFile(folder / 'all.zip', 'w') as file:
+        for part in ('planet', 'labels'):
+            for path in sorted((dynamicearthnet / part).rglob('*.tif')):
+                file.write(path, path.relative_to(dynamicearthnet))
+    digest = hashlib.sha512((folder / 'all.zip').read_bytes()).hexdigest()
+    (folder / DynamicEarthNet.sums).write_text(f'{digest}  all.zip\n')
+    program = tmp_path / 'bin' / 'rsync'
+    program.parent.mkdir()
+    # Small files alone if a size is given, as rsync does.
+    program.write_text(
+        '#!/bin/sh\n'
+        f'echo "$6" >> {tmp_path}/calls\n'
+        f'/bin/cp "$4"/{DynamicEarthNet.sums} "$5"\n'
+        '[ "$6" = --max-size=1m ] || /bin/cp "$4"/all.zip "$5"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv('PATH', str(program.parent))
+    monkeypatch.setattr(DynamicEarthNet, 'url', str(folder))
+    return folder
+
+
+def with_lists(dynamicearthnet: Path, root: Path) -> Path:
+    lists = 'dynnet_training_splits'
+    shutil.copytree(dynamicearthnet / lists, root / lists)
+    return root
+
+
+def test_dynamicearthnet_is_fetched_for_the_files_of_the_list(dynamicearthnet, published, tmp_path):
+    root = with_lists(dynamicearthnet, tmp_path / 'new')
+    assert len(DynamicEarthNet(root, 'train', download=True, checksum=True)) == 2
+    # All is there now: nothing is asked for.
+    assert len(DynamicEarthNet(root, 'val', download=True)) == 1
+    assert (tmp_path / 'calls').read_text() == '\n'
+
+
+def test_dynamicearthnet_without_lists_fetches_nothing_large(published, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'train\.txt is not there, and nothing large was'):
+        DynamicEarthNet(tmp_path / 'new', download=True)
+    assert (tmp_path / 'calls').read_text() == '--max-size=1m\n'
+    assert not (tmp_path / 'new' / 'all.zip').exists()
+
+
+def test_archives_of_dynamicearthnet_that_lie_there(dynamicearthnet, published, tmp_path):
+    root = with_lists(dynamicearthnet, tmp_path / 'new')
+    with pytest.raises(
+        FileNotFoundError, match=r'4 files of .*, first .*2018-01-01\.tif; expected'
+    ):
+        DynamicEarthNet(root)
+    whole = (published / 'all.zip').read_bytes()
+    (root / 'all.zip').write_bytes(whole[:-100])
+    with pytest.raises(ValueError, match=r'all\.zip cannot be unpacked: .*; expected a whole zip'):
+        DynamicEarthNet(root)
+    with pytest.raises(FileNotFoundError, match='expected the published SHA-512 sums'):
+        DynamicEarthNet(root, checksum=True)
+    shutil.copy(published / DynamicEarthNet.sums, root)
+    (root / 'all.zip').write_bytes(whole)
+    assert len(DynamicEarthNet(root, checksum=True)) == 2
+    (root / 'all.zip').write_bytes(whole + b'more')
+    # Also when all files are there.
+    with pytest.raises(ValueError, match=r'all\.zip is damaged: its SHA-512 sum'):
+        DynamicEarthNet(root, checksum=True)
+    assert not (tmp_path / 'calls').exists()

@@ -8,14 +8,17 @@ from pathlib import Path
 import torch
 
 from ..evaluation import DATASETS, EvaluationData, Pair, evaluate_pair, open_data
+from ..evaluation.data import label_all
 from ..evaluation.plots import draw_all
 from ..evaluation.published import NOTE
 from ..evaluation.report import rows_of, table, write_csv, write_json
-from ..evaluation.weights import common_architecture, resolve_weights, split_name
+from ..evaluation.weights import GENERIC, common_architecture, resolve_weights, split_name
 from ..models import Encoder
 
 #: Errors that are a sentence on one pair and leave the others alone.
 EXPECTED = (ValueError, OSError, ImportError)
+#: Of PyTorch there are more: memory that does not suffice, a worker that was killed.
+EXPECTED_OF_PAIR = (*EXPECTED, RuntimeError)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -52,25 +55,40 @@ def run(args: Namespace) -> None:
     start = time.monotonic()
     _check_device(args.device)
     failed: list[str] = []
-    names = dict(split_name(text) for text in args.weights)
+    names = _names(args.weights)
     encoders = _encoders(names, args.seed, failed)
     data = _open_all(args.datasets, failed)
     pairs = _evaluate_all(encoders, data, args, failed)
     if not pairs:
-        raise ValueError(failed[-1] if failed else 'there is nothing to evaluate.')
+        raise ValueError('nothing could be evaluated, as said above.')
     args.out.mkdir(parents=True, exist_ok=True)
     rows = rows_of(pairs)
     write_csv(rows, args.out / 'results.csv')
     arguments = {key: str(v) if isinstance(v, Path) else v for key, v in vars(args).items()}
-    write_json(rows, pairs, names, arguments, failed, args.out / 'results.json')
+    about = {name: encoder.about for name, encoder in encoders.items()}
+    write_json(rows, pairs, names, about, arguments, failed, args.out / 'results.json')
     if not args.no_plots:
         draw_all(pairs, args.out, args.seed)
-    for kind in dict.fromkeys(pair.data.name for pair in pairs):
-        images = next(len(pair.test.y) for pair in pairs if pair.data.name == kind)
-        print(f'\n{kind}: {images} images scored, %, ± half a 95 % interval\n{table(rows, kind)}')
+    for data_set in dict.fromkeys(pair.data.title for pair in pairs):
+        images = next(len(pair.test.y) for pair in pairs if pair.data.title == data_set)
+        print(f'\n{data_set}: {images} images scored, %, ± half a 95 % interval')
+        print(table(rows, data_set))
     if any(row['source'] != 'measured' for row in rows):
         print(f'\n{NOTE}')
     print(f'\nEverything is in {args.out}/ (after {time.monotonic() - start:.0f} s).')
+
+
+def _names(texts: list[str]) -> dict[str, str]:
+    """Weights by their names."""
+    names: dict[str, str] = {}
+    for name, source in map(split_name, texts):
+        if name in names:
+            raise ValueError(
+                f'--weights: {name} is the name of {names[name]} and of {source}; expected each '
+                'once, with a name of its own (NAME=W).'
+            )
+        names[name] = source
+    return names
 
 
 def _check_device(name: str) -> None:
@@ -93,7 +111,7 @@ def _tell(failed: list[str], sentence: str) -> None:
 def _encoders(names: dict[str, str], seed: int, failed: list[str]) -> dict[str, Encoder]:
     """The encoders in the order given; random ones take the architecture of the others."""
     found: dict[str, Encoder] = {}
-    generic = [name for name, source in names.items() if source in ('random', 'imagenet')]
+    generic = [name for name, source in names.items() if source in GENERIC]
     for name in [n for n in names if n not in generic] + generic:
         architecture = common_architecture([found[n] for n in found if n not in generic])
         try:
@@ -104,13 +122,16 @@ def _encoders(names: dict[str, str], seed: int, failed: list[str]) -> dict[str, 
 
 
 def _open_all(texts: list[str], failed: list[str]) -> list[EvaluationData]:
-    found = []
+    found: dict[tuple[str, Path], EvaluationData] = {}
     for text in texts:
         try:
-            found.append(open_data(text))
+            data = open_data(text)
         except EXPECTED as error:
             _tell(failed, f'{text}: {error}')
-    return found
+            continue
+        if found.setdefault((data.name, Path(data.root).resolve()), data) is not data:
+            _tell(failed, f'{text}: this folder was given before; expected each once.')
+    return label_all(list(found.values()))
 
 
 def _evaluate_all(
@@ -126,13 +147,15 @@ def _evaluate_all(
                             name, encoder, each, normalization, batch_norm, args.seed,
                             args.batch_size, args.num_workers, args.device,
                         )  # fmt: skip
-                    except EXPECTED as error:
-                        _tell(failed, f'{name} on {each.root}: {error}')
+                    except EXPECTED_OF_PAIR as error:
+                        # PyTorch's messages go on for lines.
+                        reason = str(error).partition('\n')[0] or type(error).__name__
+                        _tell(failed, f'{name} on {each.root}: {reason}')
                         continue
                     pairs.append(pair)
                     seconds = sum(pair.about['seconds'].values())
                     print(
-                        f'{name} on {each.name} ({normalization}, {batch_norm}): {seconds:.0f} s',
+                        f'{name} on {each.title} ({normalization}, {batch_norm}): {seconds:.0f} s',
                         file=sys.stderr, flush=True,
                     )  # fmt: skip
     return pairs

@@ -1,12 +1,12 @@
 """What the datamodules of the published evaluations have in common."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence, Sized
+from typing import Any, cast
 
 import numpy as np
 from lightning.pytorch import LightningModule
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from torchgeo.datamodules import NonGeoDataModule
 from torchvision.models._api import WeightsEnum
 
@@ -31,6 +31,8 @@ class DownstreamDataModule(NonGeoDataModule):
     eight_bits: bool = False
     #: Pixels a side to which images are resized, if at all.
     size: int | None = None
+    #: What a sample is, in a sentence about their number.
+    samples: str = 'images'
 
     def __init__(
         self,
@@ -57,6 +59,31 @@ class DownstreamDataModule(NonGeoDataModule):
         self.save_hyperparameters({'normalization': normalization})
         self._normalise: InputNormalization | None = None
         self._described: Mapping[str, Any] | None = None
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """The training images, in batches that are full.
+
+        Raises:
+            ValueError: If there are fewer than a batch; training would be over without a step.
+        """
+        self.check_batch(self.train_dataset)
+        return super().train_dataloader()
+
+    def check_batch(self, dataset: Dataset[Any] | None) -> None:
+        """Refuse training images that do not fill a batch.
+
+        Args:
+            dataset: The training images.
+
+        Raises:
+            ValueError: If there are fewer than a batch.
+        """
+        count = self.batch_size if dataset is None else len(cast(Sized, dataset))
+        if count < self.batch_size:
+            raise ValueError(
+                f'batch_size={self.batch_size} is more than the {count} training {self.samples} of '
+                f'{self.kwargs["root"]}; at most as many were expected.'
+            )
 
     def describe(self, described: Mapping[str, Any]) -> None:
         """Say what input the weights want, and normalise so, in the place of looking it up.

@@ -24,6 +24,7 @@ class DynamicEarthNetDataModule(DownstreamDataModule):
     """
 
     units = 'reflectance'
+    samples = 'tiles'
 
     def __init__(
         self,
@@ -54,7 +55,7 @@ class DynamicEarthNetDataModule(DownstreamDataModule):
             lists: A file for each split that is not where it is looked for.
             test_split: The split that ``torchgeo test`` scores.
             download: Whether to fetch what is not there.
-            checksum: Whether to compare archives with the published sums.
+            checksum: Whether to compare the archives that lie there with the published sums.
         """
         super().__init__(
             DynamicEarthNet, batch_size, num_workers, normalization, weights,

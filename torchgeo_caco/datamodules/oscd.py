@@ -20,6 +20,7 @@ class OSCDTilesDataModule(DownstreamDataModule):
     quantiles = OSCD_QUANTILES
     units = 'reflectance'
     eight_bits = True
+    samples = 'tiles'
 
     def __init__(
         self,
@@ -79,11 +80,7 @@ class OSCDTilesDataModule(DownstreamDataModule):
                 )
             cities = [city for city in listed if city not in self.held_out]
         dataset = OSCDTiles(split='train', cities=cities, augment=True, **self.kwargs)
-        if len(dataset) < self.batch_size:
-            raise ValueError(
-                f'batch_size={self.batch_size} is more than the {len(dataset)} training tiles of '
-                f'{self.kwargs["root"]}.'
-            )
+        self.check_batch(dataset)
         return dataset
 
     def _scored(self) -> OSCDTiles:

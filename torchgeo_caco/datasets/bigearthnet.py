@@ -14,6 +14,8 @@ from rasterio.errors import RasterioIOError
 from torch import Tensor
 from torchgeo.datasets import BigEarthNet
 
+from .eurosat import read_lines
+
 #: Mean minus and plus two standard deviations of bands 4, 3 and 2, which the published evaluations
 #: of SeCo and CACo make 0 and 255.
 MEAN_DEVIATION_STRETCH = tuple(
@@ -90,6 +92,13 @@ class BigEarthNetRGB(BigEarthNet):
                     channels.append(file.read(1, out_dtype='int32'))
             except RasterioIOError as error:
                 raise ValueError(f'{path} cannot be read as a GeoTIFF: {error}') from None
+        sizes = {channel.shape for channel in channels}
+        if len(sizes) > 1:
+            raise ValueError(
+                f'{folder} has bands of different sizes ({", ".join(self.bands_read)}: '
+                f'{", ".join(f"{h} x {w}" for h, w in (c.shape for c in channels))} pixels); '
+                'expected one size.'
+            )
         return torch.from_numpy(np.stack(channels))
 
     def _load_target(self, index: int) -> Tensor:
@@ -97,9 +106,16 @@ class BigEarthNetRGB(BigEarthNet):
         path = folder / f'{folder.name}_labels_metadata.json'
         if not path.is_file():
             raise FileNotFoundError(f'{path} is not there; expected the labels of the patch.')
-        unknown = set(json.loads(path.read_text())['labels']) - set(self.class2idx)
+        try:
+            content = json.loads(path.read_text(encoding='utf-8'))
+        except ValueError as error:
+            raise ValueError(f'{path} cannot be read as JSON: {error}') from None
+        labels = content.get('labels') if isinstance(content, dict) else None
+        if not isinstance(labels, list):
+            raise ValueError(f'{path} has no list of labels; expected {{"labels": [...]}}.')
+        unknown = [label for label in labels if label not in [*self.class2idx]]
         if unknown:
-            raise ValueError(f"{path}: {unknown.pop()!r} is not one of BigEarthNet's classes.")
+            raise ValueError(f"{path}: {unknown[0]!r} is not one of BigEarthNet's classes.")
         return super()._load_target(index)
 
     def plot(
@@ -135,5 +151,5 @@ class BigEarthNetRGB(BigEarthNet):
 
 
 def _names(path: Path) -> list[str]:
-    lines = (line.partition(',')[0].strip() for line in path.read_text().splitlines())
+    lines = (line.partition(',')[0].strip() for line in read_lines(path))
     return [line for line in lines if line]

@@ -4,6 +4,8 @@ import hashlib
 import os
 import shutil
 import subprocess
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,10 +22,14 @@ from torch import Tensor
 from torchgeo.datasets import DatasetNotFoundError, NonGeoDataset
 from torchgeo.datasets.utils import extract_archive
 
+from .eurosat import read_lines
 from .oscd import tile_corners
 
 #: Class of pixels that have no label.
 UNLABELLED = 255
+
+#: Archives whose sums were right: path, size, time and sum. Splits share them.
+_COMPARED: set[tuple[Path, int, int, str]] = set()
 
 
 class DynamicEarthNet(NonGeoDataset):
@@ -42,7 +48,9 @@ class DynamicEarthNet(NonGeoDataset):
     one of 55 and 10 places in the CACo paper has not been published.
 
     The archives are hundreds of gigabytes; ``download=True`` fetches them with rsync, which
-    resumes. The lists lie elsewhere: https://github.com/aysim/dynnet says where.
+    resumes, and unpacks them. Archives that lie there are unpacked without it, too, if files that
+    the list names are missing. The lists lie elsewhere (https://github.com/aysim/dynnet says
+    where), and without them nothing large is fetched.
 
     If you use this dataset in your research, please cite the following paper:
 
@@ -88,12 +96,15 @@ class DynamicEarthNet(NonGeoDataset):
             lists: A file for each split that is not where it is looked for.
             transforms: Applied to each sample.
             download: Whether to fetch what is not there.
-            checksum: Whether to compare archives with the published SHA-512 sums.
+            checksum: Whether to compare the archives that lie there with the published SHA-512
+                sums; each once in a process, for it takes a while.
 
         Raises:
             DatasetNotFoundError: If there is no list and *download* is False.
-            FileNotFoundError: If files that the list names are not there.
-            ValueError: If a line, a band or the number of classes is not as described.
+            FileNotFoundError: If files that the list names are neither there nor in archives, or
+                there is no list to fetch.
+            ValueError: If a line, a band or the number of classes is not as described, or an
+                archive is damaged.
         """
         unknown = [band for band in bands if band not in self.all_bands]
         if unknown:
@@ -110,8 +121,7 @@ class DynamicEarthNet(NonGeoDataset):
         given = (lists or {}).get(split)
         default = self.root / 'dynnet_training_splits' / f'{split}.txt'
         self.list = Path(given) if given else default
-        self._verify()
-        self.entries = self._read_list()
+        self.entries = self._provide()
         self.tiles = self._cut()
 
     def __len__(self) -> int:
@@ -144,21 +154,42 @@ class DynamicEarthNet(NonGeoDataset):
         }
         return sample if self.transforms is None else self.transforms(sample)
 
-    def _verify(self) -> None:
-        """Look for lists, unpack archives, fetch them if that is wanted."""
-        if self.list.is_file():
-            return
+    def _provide(self) -> list[tuple[Path, Path]]:
+        """Image and label of each month; fetched, compared and unpacked where that is needed."""
+        if not self.list.is_file():
+            self._fetch_list()
+        entries = self._read_list()
+        missing, fetched = _missing(entries), False
+        if missing and self.download:
+            self._rsync()
+            fetched = True
+        archives = sorted(self.root.glob('*.zip'))
+        if self.checksum and (fetched or archives):
+            verify_sums(self.root, self.sums)
+        if missing:
+            for archive in archives:
+                _unpack(archive, self.root)
+            missing = _missing(entries)
+        if missing:
+            raise FileNotFoundError(
+                f'{len(missing)} files of {self.list} are not there, first {missing[0]}; expected '
+                f'them, or the archives that hold them in {self.root}.'
+            )
+        return entries
+
+    def _fetch_list(self) -> None:
+        """See whether the lists came to be published with the data, before all of it is fetched."""
         if not self.download:
             raise DatasetNotFoundError(self)
-        self._download()
+        self._rsync('--max-size=1m')
         if not self.list.is_file():
             raise FileNotFoundError(
-                f'{self.list} is not there: the archives are, but the lists have to be fetched '
-                'separately; https://github.com/aysim/dynnet says where they lie.'
+                f'{self.list} is not there, and nothing large was fetched: the lists have to be '
+                'fetched separately; https://github.com/aysim/dynnet says where they lie.'
             )
 
-    def _download(self) -> None:
-        """Fetch with rsync, compare, unpack."""
+    def _rsync(self, *options: str) -> None:
+        """Fetch what is not there yet."""
         if shutil.which('rsync') is None:
             raise FileNotFoundError(
                 'DynamicEarthNet is published by rsync, and there is no program of that name; '
@@ -167,17 +198,13 @@ class DynamicEarthNet(NonGeoDataset):
         self.root.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, 'RSYNC_PASSWORD': self.password}
         command = ['rsync', '--recursive', '--partial', '--times', self.url, f'{self.root}/']
-        if subprocess.run(command, env=environment, check=False).returncode:
+        if subprocess.run([*command, *options], env=environment, check=False).returncode:
             raise ConnectionError(f'{self.url} could not be fetched into {self.root}.')
-        if self.checksum:
-            verify_sums(self.root, self.sums)
-        for archive in sorted(self.root.glob('*.zip')):
-            extract_archive(archive, self.root)
 
     def _read_list(self) -> list[tuple[Path, Path]]:
-        """Image and label of each month."""
+        """Paths of image and label of each month."""
         entries = []
-        for number, line in enumerate(self.list.read_text().splitlines(), 1):
+        for number, line in enumerate(read_lines(self.list), 1):
             if not line.strip():
                 continue
             parts = line.split()
@@ -189,10 +216,8 @@ class DynamicEarthNet(NonGeoDataset):
             folder, label, month = parts
             image = self.root / folder.lstrip('/') / f'{month}-01.tif'
             entries.append((image, self.root / label.lstrip('/')))
-        missing = [path for entry in entries for path in entry if not path.is_file()]
-        if missing or not entries:
-            what = f'{len(missing)} files of {self.list} are not there, first {missing[:1]}'
-            raise FileNotFoundError(f'{what if missing else f"{self.list} is empty"}.')
+        if not entries:
+            raise FileNotFoundError(f'{self.list} is empty.')
         return entries
 
     def _cut(self) -> list[tuple[int, int, int]]:
@@ -266,9 +291,27 @@ def verify_sums(root: Path, name: str) -> None:
         target = root / file.strip().lstrip('*./')
         if not target.is_file():
             continue
+        facts = target.stat()
+        known = (target.resolve(), facts.st_size, facts.st_mtime_ns, expected)
+        if known in _COMPARED:
+            continue
         with target.open('rb') as opened:
             if hashlib.file_digest(opened, 'sha512').hexdigest() != expected:
                 raise ValueError(f'{target} is damaged: its SHA-512 sum is not that in {path}.')
+        _COMPARED.add(known)
+
+
+def _missing(entries: list[tuple[Path, Path]]) -> list[Path]:
+    return [path for entry in entries for path in entry if not path.is_file()]
+
+
+def _unpack(archive: Path, root: Path) -> None:
+    try:
+        extract_archive(archive, root)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise ValueError(
+            f'{archive} cannot be unpacked: {error}; expected a whole zip archive.'
+        ) from None
 
 
 def _read(path: Path, window: Window | None, channels: int) -> Any:

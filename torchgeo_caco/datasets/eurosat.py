@@ -55,7 +55,7 @@ class EuroSATRGB(NonGeoDataset):
         self.folder = _class_folder(self.root)
         self.classes = sorted(path.name for path in self.folder.iterdir() if path.is_dir())
         self.list = find_list(self.root, split, lists)
-        names = [line.strip() for line in self.list.read_text().splitlines() if line.strip()]
+        names = [line.strip() for line in read_lines(self.list) if line.strip()]
         if not names:
             raise ValueError(f'{self.list} is empty; expected a file name on each line.')
         self.files, self.labels = [], []
@@ -155,6 +155,24 @@ def find_list(root: Path, split: str, lists: dict[str, str] | None = None) -> Pa
         f'{root} has no list of split {split!r}: expected {split}.txt or eurosat-{split}.txt with '
         'a file name on each line.'
     )
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a list.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its lines.
+
+    Raises:
+        ValueError: If it is no text.
+    """
+    try:
+        return path.read_text(encoding='utf-8').splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path} is not a text file in UTF-8 ({error}).') from None
 
 
 def _class_folder(root: Path) -> Path:

@@ -13,6 +13,8 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchgeo.datasets import NonGeoDataset
 
+from .eurosat import read_lines
+
 IMAGES = 'Onera Satellite Change Detection dataset - Images'
 LABELS = 'Onera Satellite Change Detection dataset - {} Labels'
 
@@ -195,7 +197,8 @@ def listed_cities(root: str | Path, split: str) -> list[str]:
     path = Path(root) / IMAGES / f'{split}.txt'
     if not path.is_file():
         raise FileNotFoundError(f'{path} is not there; expected names of cities, with commas.')
-    return [name.strip() for name in path.read_text().replace('\n', ',').split(',') if name.strip()]
+    names = ','.join(read_lines(path)).split(',')
+    return [name.strip() for name in names if name.strip()]
 
 
 def _band(folder: Path, band: str) -> Path:

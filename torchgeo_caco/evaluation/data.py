@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rasterio.errors import RasterioIOError
 from torch.utils.data import Dataset
 from torchgeo.datasets import BigEarthNet, DatasetNotFoundError, EuroSAT
 
@@ -32,6 +33,7 @@ class EvaluationData(NamedTuple):
         eight_bits: Whether its own stretch truncates to 256 values.
         tested: Which split is scored, in words.
         size: Pixels a side to which images are resized, if at all.
+        label: Its name in tables and files if it is not the only one of its kind.
     """
 
     name: str
@@ -47,6 +49,80 @@ class EvaluationData(NamedTuple):
     eight_bits: bool
     tested: str
     size: int | None = None
+    label: str = ''
+
+    @property
+    def title(self) -> str:
+        """Its name in tables and files."""
+        return self.label or self.name
+
+
+def label_all(data: Sequence[EvaluationData]) -> list[EvaluationData]:
+    """Tell data sets of one kind apart by the ends of their paths.
+
+    Args:
+        data: Data sets in different folders.
+
+    Returns:
+        The same, those whose kind comes more than once with a label such as ``eurosat:part/a``.
+    """
+    labelled = []
+    for each in data:
+        parts = Path(each.root).resolve().parts
+        others = [
+            Path(other.root).resolve().parts
+            for other in data
+            if other.name == each.name and other is not each
+        ]
+        # As few folders as no other one ends with.
+        lengths = (n for n in range(1, len(parts)) if all(o[-n:] != parts[-n:] for o in others))
+        folder = '/'.join(parts[-next(lengths, len(parts) - 1) :])
+        labelled.append(each._replace(label=f'{each.name}:{folder}') if others else each)
+    return labelled
+
+
+class EuroSATBands(EuroSAT):
+    """TorchGeo's EuroSAT, which says which file cannot be read."""
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """A sample as TorchGeo gives it.
+
+        Args:
+            index: Its number.
+
+        Returns:
+            ``image`` (13, H, W), float32, and ``label``.
+
+        Raises:
+            ValueError: If the file cannot be read or has fewer bands.
+        """
+        path = self.samples[index][0]
+        try:
+            return super().__getitem__(index)
+        except RasterioIOError as error:
+            raise ValueError(f'{path} cannot be read as a GeoTIFF: {error}') from None
+        except IndexError:
+            expected = len(self.all_band_names)
+            raise ValueError(f'{path} has too few bands; expected {expected}.') from None
+
+
+def file_name(dataset: Any, index: int) -> str:
+    """What a sample was read from, for a sentence about it.
+
+    Args:
+        dataset: A data set of an :class:`EvaluationData`.
+        index: Number of the sample.
+
+    Returns:
+        Its file or folder; just the number of a data set that does not say.
+    """
+    if isinstance(dataset, EuroSATRGB):
+        return str(dataset.files[index])
+    if isinstance(dataset, EuroSAT):
+        return str(dataset.samples[index][0])
+    if isinstance(dataset, BigEarthNetRGB):
+        return str(dataset.folders[index]['s2'])
+    return f'image {index}'
 
 
 def _eurosat_rgb(root: str) -> EvaluationData:
@@ -64,7 +140,8 @@ def _eurosat_rgb(root: str) -> EvaluationData:
 
 
 def _eurosat(root: str) -> EvaluationData:
-    train, val, test = EuroSAT(root, 'train'), EuroSAT(root, 'val'), EuroSAT(root, 'test')
+    train, val = EuroSATBands(root, 'train'), EuroSATBands(root, 'val')
+    test = EuroSATBands(root, 'test')
     bands = EuroSAT.all_band_names
     return EvaluationData(
         'eurosat', root, train, val, test, train.classes, False, bands,

@@ -1,14 +1,17 @@
 """Features of a frozen encoder."""
 
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator, Sized
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm import tqdm
+
+from .data import file_name
 
 BatchNorm = Literal['eval', 'adapt']
 
@@ -29,9 +32,50 @@ class Split(NamedTuple):
         return Split(self.x[rows], self.y[rows])
 
 
+class _Checked(Dataset[Any]):
+    """Samples whose images have the size of the first one; an error stands for one that is bad.
+
+    A worker's exception would come with its traceback as text, a returned one is the sentence.
+    """
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self.dataset = dataset
+        self.shape = tuple(dataset[0]['image'].shape)
+
+    def __len__(self) -> int:
+        return len(cast(Sized, self.dataset))
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            sample = self.dataset[index]
+        except (ValueError, OSError) as error:
+            return error
+        shape = tuple(sample['image'].shape)
+        if shape == self.shape:
+            return sample
+        found, wanted = (' x '.join(str(n) for n in each) for each in (shape, self.shape))
+        return ValueError(
+            f'{file_name(self.dataset, index)} has {found} values (channels, height, width); '
+            f'{wanted}, as {file_name(self.dataset, 0)} has, were expected.'
+        )
+
+
+def _collate(samples: list[Any]) -> Any:
+    """A batch, or its first error."""
+    errors = (sample for sample in samples if isinstance(sample, Exception))
+    return next(errors, None) or default_collate(samples)
+
+
+def _batches(loader: DataLoader[Any]) -> Iterator[Any]:
+    for batch in loader:
+        if isinstance(batch, Exception):
+            raise batch
+        yield batch
+
+
 def loader(dataset: Dataset[Any], batch_size: int, workers: int) -> DataLoader[Any]:
-    """The images in their order."""
-    return DataLoader(dataset, batch_size, num_workers=workers)
+    """The images in their order; a batch is an exception if one of them is bad."""
+    return DataLoader(_Checked(dataset), batch_size, num_workers=workers, collate_fn=_collate)
 
 
 @torch.inference_mode()
@@ -59,11 +103,13 @@ def extract(
         Features and labels in the data set's order.
 
     Raises:
-        ValueError: If features are not finite.
+        ValueError: If an image cannot be read or has another size than the first one, or features
+            are not finite.
     """
     _place(model.eval(), normalise, device)
     features, labels = [], []
-    for batch in tqdm(loader(dataset, batch_size, workers), label, leave=False, disable=None):
+    images = loader(dataset, batch_size, workers)
+    for batch in tqdm(_batches(images), label, len(images), leave=False, disable=None):
         features.append(model(_input(batch['image'].to(device), normalise)).float().cpu())
         labels.append(batch['label'])
     x = torch.cat(features).numpy()
@@ -95,7 +141,7 @@ def adapt_batch_norm(
         device: Where the model runs.
     """
     _place(model, normalise, device)
-    batches = loader(dataset, batch_size, workers)
+    batches = _batches(loader(dataset, batch_size, workers))
     update_bn((_input(b['image'].to(device), normalise) for b in batches), model)
     model.eval()
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import count as numbers
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,13 @@ def draw_all(pairs: Sequence[Pair], out: Path, seed: int = 0) -> list[Path]:
     Returns:
         The files.
     """
-    written = []
-    for data in dict.fromkeys(pair.data.name for pair in pairs):
-        of_data = [pair for pair in pairs if pair.data.name == data]
-        written.append(_save(plot_bars(of_data), out / f'{data}_scores.png'))
+    written: list[Path] = []
+    for data in dict.fromkeys(pair.data.title for pair in pairs):
+        of_data = [pair for pair in pairs if pair.data.title == data]
+        stem = _other_than(written, out, _plain(data), 'scores')
+        written.append(_save(plot_bars(of_data), out / f'{stem}_scores.png'))
     for pair in pairs:
-        stem = file_stem(pair)
+        stem = _other_than(written, out, file_stem(pair), 'tsne')
         if pair.test.y.ndim == 1:
             written.append(_save(plot_confusion(pair), out / f'{stem}_confusion.png'))
         written.append(_save(plot_map(pair, seed), out / f'{stem}_tsne.png'))
@@ -46,8 +48,17 @@ def draw_all(pairs: Sequence[Pair], out: Path, seed: int = 0) -> list[Path]:
 
 def file_stem(pair: Pair) -> str:
     """A name for a pair's files."""
-    words = (pair.data.name, pair.weights, pair.normalization, pair.batch_norm)
-    return re.sub(r'[^A-Za-z0-9.]+', '_', '_'.join(words)).strip('_')
+    return _plain('_'.join((pair.data.title, pair.weights, pair.normalization, pair.batch_norm)))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r'[^A-Za-z0-9.]+', '_', name).strip('_')
+
+
+def _other_than(written: Sequence[Path], out: Path, stem: str, what: str) -> str:
+    """The stem, with a number if names that differ in punctuation alone gave the same."""
+    stems = (stem if n == 1 else f'{stem}_{n}' for n in numbers(1))
+    return next(s for s in stems if out / f'{s}_{what}.png' not in written)
 
 
 def plot_bars(pairs: Sequence[Pair]) -> Figure:
@@ -87,7 +98,7 @@ def plot_bars(pairs: Sequence[Pair]) -> Figure:
             arrowprops={'arrowstyle': '-', 'color': '0.8', 'lw': 0.5},
         )  # fmt: skip
     axis.set_xticks(places + 0.4 - width / 2, shown, rotation=30, ha='right')
-    axis.set(ylabel=f'{first} or precision, %', ylim=(0, 105), title=pairs[0].data.name)
+    axis.set(ylabel=f'{first} or precision, %', ylim=(0, 105), title=pairs[0].data.title)
     axis.set_xlim(-0.6, len(shown) - 0.1)
     figure.legend(fontsize=8, loc='outside lower center', ncols=3)
     return figure
@@ -191,7 +202,7 @@ def _picture(pair: Pair, index: int) -> Any:
 
 
 def _title(pair: Pair) -> str:
-    return f'{pair.weights} ({pair.normalization}, {pair.batch_norm}) on {pair.data.name}'
+    return f'{pair.weights} ({pair.normalization}, {pair.batch_norm}) on {pair.data.title}'
 
 
 def _figure(width: float, height: float) -> Figure:

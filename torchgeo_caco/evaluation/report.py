@@ -37,7 +37,7 @@ def rows_of(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
     """
     rows: list[dict[str, Any]] = [
         {
-            'data': pair.data.name, 'weights': pair.weights, 'architecture': pair.architecture,
+            'data': pair.data.title, 'weights': pair.weights, 'architecture': pair.architecture,
             'normalization': pair.normalization, 'batch_norm': pair.batch_norm,
             'protocol': score.protocol, 'measure': score.measure, 'value': f'{score.value:.2f}',
             'low': f'{score.low:.2f}', 'high': f'{score.high:.2f}', 'labels': score.labels,
@@ -47,13 +47,13 @@ def rows_of(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
         for pair in pairs
         for score in pair.scores
     ]  # fmt: skip
-    for data in dict.fromkeys(pair.data.name for pair in pairs):
-        used = {pair.architecture for pair in pairs if pair.data.name == data}
+    for data, kind in dict.fromkeys((pair.data.title, pair.data.name) for pair in pairs):
+        used = {pair.architecture for pair in pairs if pair.data.title == data}
         names = used & {'resnet18', 'resnet50'} or {'resnet18'}
         rows += [
             dict.fromkeys(COLUMNS, '') | number._asdict()
-            | {'value': f'{number.value:.2f}', 'source': f'published: {SOURCE}'}
-            for number in published_rows(data, names)
+            | {'data': data, 'value': f'{number.value:.2f}', 'source': f'published: {SOURCE}'}
+            for number in published_rows(kind, names)
         ]  # fmt: skip
     return rows
 
@@ -75,6 +75,7 @@ def write_json(
     rows: Sequence[dict[str, Any]],
     pairs: Sequence[Pair],
     sources: dict[str, str],
+    about: dict[str, dict[str, Any]],
     arguments: dict[str, Any],
     failed: Sequence[str],
     path: Path,
@@ -85,6 +86,7 @@ def write_json(
         rows: The rows.
         pairs: The results.
         sources: For each name of weights, where they came from.
+        about: For each name of weights that could be read, what is known of their making.
         arguments: Arguments of the command.
         failed: A sentence for each pair that failed.
         path: The file.
@@ -93,10 +95,13 @@ def write_json(
         'arguments': arguments,
         'versions': {name: version(name) for name in PACKAGES}
         | {'python': platform.python_version(), 'machine': platform.machine()},
-        'weights': {name: _identify(source) for name, source in sources.items()},
+        'weights': {
+            name: _identify(source) | ({'about': about[name]} if name in about else {})
+            for name, source in sources.items()
+        },
         'pairs': [
             {
-                'data': pair.data.name, 'root': pair.data.root, 'weights': pair.weights,
+                'data': pair.data.title, 'root': pair.data.root, 'weights': pair.weights,
                 'architecture': pair.architecture, 'normalization': pair.normalization,
                 'batch_norm': pair.batch_norm, **pair.about,
             }
@@ -114,7 +119,7 @@ def table(rows: Sequence[dict[str, Any]], data: str) -> str:
 
     Args:
         rows: The rows.
-        data: Kind of the data set.
+        data: Title of the data set.
 
     Returns:
         Lines, a row for each set of weights with half the width of the interval behind each

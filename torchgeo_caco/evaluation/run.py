@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from ..models import Encoder
 from ..models.convert import first_convolution
-from ..transforms.downstream import InputNormalization, Normalization
+from ..transforms.downstream import COLOURS, InputNormalization, Normalization
 from .data import EvaluationData
 from .features import BatchNorm, Split, adapt_batch_norm, extract
 from .scores import Score, score_features
+from .weights import is_generic
 
 
 class Pair(NamedTuple):
@@ -74,16 +75,20 @@ def evaluate_pair(
         ValueError: If weights and data do not fit each other, or a score is impossible.
     """
     start = time.monotonic()
+    own = first_convolution(encoder.architecture, encoder.state)[1]
+    described = encoder.described
+    if own == 3 < len(data.bands) and is_generic(encoder):
+        # ImageNet's are of pictures; to random ones the order is all the same.
+        described = described | {'bands': list(COLOURS)}
     normalise = InputNormalization(
-        normalization, data.bands, data.quantiles, data.units, encoder.described,
+        normalization, data.bands, data.quantiles, data.units, described,
         data.eight_bits, data.size,
     )  # fmt: skip
     model = encoder.build()
     channels = len(normalise.bands)
-    own = first_convolution(encoder.architecture, encoder.state)[1]
     if own != channels:
         raise ValueError(
-            f'{name} has {own} input channels, but {data.name} gives {channels} '
+            f'{name} has {own} input channels, but {data.title} gives {channels} '
             f'({", ".join(normalise.bands)}) and nothing is known of the bands of the weights.'
         )
     if batch_norm == 'adapt':
@@ -92,7 +97,7 @@ def evaluate_pair(
         None
         if part is None
         else extract(
-            model, part, normalise, batch_size, workers, device, f'{name}: {data.name}, {split}'
+            model, part, normalise, batch_size, workers, device, f'{name}: {data.title}, {split}'
         )
         for split, part in (('train', data.train), ('val', data.val), (data.tested, data.test))
     ]

@@ -11,6 +11,9 @@ from ..models import Encoder, find_encoder
 
 logger = logging.getLogger(__name__)
 
+#: Weights that a word names; they know no bands.
+GENERIC = ('random', 'imagenet')
+
 
 def split_name(text: str) -> tuple[str, str]:
     """Split ``NAME=WEIGHTS`` into the name in tables and the weights; both are equal without it."""
@@ -35,7 +38,7 @@ def resolve_weights(source: str, architecture: str = 'resnet18', seed: int = 0) 
         ConnectionError: If ImageNet's weights are neither there nor to be had.
     """
     word, _, given = source.partition(':')
-    if word not in ('random', 'imagenet'):
+    if word not in GENERIC:
         return find_encoder(source)
     name = given or architecture
     if not timm.is_model(name):
@@ -60,6 +63,11 @@ def resolve_weights(source: str, architecture: str = 'resnet18', seed: int = 0) 
     described = {'mean': list(settings['mean']), 'std': list(settings['std'])}
     tag = f'{plain}.{settings.get("tag")}'
     return Encoder(plain, model.state_dict(), described, about | {'timm': tag})
+
+
+def is_generic(encoder: Encoder) -> bool:
+    """Whether an encoder is what :func:`resolve_weights` makes of ``random`` or ``imagenet``."""
+    return str(encoder.about.get('source')).partition(':')[0] in GENERIC
 
 
 def common_architecture(encoders: list[Encoder], fallback: str = 'resnet18') -> str:
