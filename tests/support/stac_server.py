@@ -24,6 +24,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(('127.0.0.1', 0), Handler)
         self.root, self.items, self.faults = root, items, faults
         self.stalled = 3.0
+        self.retry_after = '1'
         self.token: str | None = None
         self.lock = threading.Lock()
         self.requests: Counter[str] = Counter()
@@ -73,7 +74,7 @@ class Handler(BaseHTTPRequestHandler):
             if fault:
                 server.met[fault] += 1
         if fault in ('500', '404', '429'):
-            more = {'Retry-After': '1'} if fault == '429' else {}
+            more = {'Retry-After': server.retry_after} if fault == '429' else {}
             self._send(int(fault), b'no', more)
         elif fault == 'stall':
             time.sleep(server.stalled)
