@@ -77,7 +77,7 @@ class Catalog:
         items = [
             item
             for item in persist(self._network, lambda: self._search(place, start, stop))
-            if item.properties.get('eo:cloud_cover', 0) <= most
+            if _cloud(item) <= most
             # Some servers round times to days.
             and item.datetime is not None
             and start <= item.datetime <= stop
@@ -127,12 +127,14 @@ def group_passes(items: Sequence[Item], patch: BaseGeometry) -> list[Acquisition
         patch: The place in EPSG:4326.
 
     Returns:
-        The passes in chronological order; in each the scene that covers most of the patch first.
+        The passes in chronological order; in each the scene that covers most of the patch first,
+        and among equals the newest processing.
     """
     newest: dict[Any, Item] = {}
     for item in sorted(items, key=lambda i: (baseline(i) or 0, i.id)):
         tile = item.properties.get('grid:code', item.properties.get('s2:mgrs_tile', item.id))
-        newest[item.properties.get('platform'), tile, _time(item).date()] = item
+        # A tile may come in two halves of one pass, some seconds apart.
+        newest[item.properties.get('platform'), tile, _time(item).replace(microsecond=0)] = item
     passes: list[list[Item]] = []
     for item in sorted(newest.values(), key=lambda i: (_time(i), i.id)):
         last = passes[-1][0] if passes else None
@@ -148,13 +150,20 @@ def group_passes(items: Sequence[Item], patch: BaseGeometry) -> list[Acquisition
 
 
 def _acquisition(scenes: list[Item], patch: BaseGeometry) -> Acquisition:
-    def uncovered(item: Item) -> tuple[float, str]:
+    def order(item: Item) -> tuple[float, float, str]:
         outline = shapely.geometry.shape(item.geometry) if item.geometry else patch
-        return round(patch.difference(outline).area / patch.area, 3), item.id
+        # Outlines that cross themselves do occur.
+        outline = shapely.make_valid(outline)
+        uncovered = round(patch.difference(outline).area / patch.area, 3)
+        return uncovered, -(baseline(item) or 0), item.id
 
-    ordered = sorted(scenes, key=uncovered)
-    cloud = float(ordered[0].properties.get('eo:cloud_cover', 0))
-    return Acquisition(_time(ordered[0]), cloud, tuple(ordered))
+    ordered = sorted(scenes, key=order)
+    return Acquisition(_time(ordered[0]), _cloud(ordered[0]), tuple(ordered))
+
+
+def _cloud(item: Item) -> float:
+    """What a scene claims; one that does not say, or says null, is judged by its classes alone."""
+    return float(item.properties.get('eo:cloud_cover') or 0)
 
 
 def _time(item: Item) -> datetime:
