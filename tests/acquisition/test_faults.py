@@ -131,6 +131,37 @@ def test_a_token_service_that_fails(plan, places, root, monkeypatch):
     assert download(places[:1], root, plan, workers=1, progress=False).done == 1
 
 
+def test_one_host_gets_so_many_requests_at_a_time(server, plan, places, root):
+    # The landing page, searches, files, and questions why a file could not be read.
+    count, asked = itertools.count(1), []
+
+    def faults(path: str) -> str | None:
+        asked.append(path)
+        return '500' if path.endswith('.tif') and next(count) % 12 < 4 else None
+
+    server.faults, server.slow = faults, 0.005
+    network = replace(plan.network, per_host=1, attempts=9, backoff=0.01, longest=0.05)
+    # The patch takes several ranges of a file.
+    plan = replace(plan, network=network, dates=replace(plan.dates, seasons=1), size=200)
+    plan = replace(plan, quality=Quality(nodata=1))
+    summary = download(places, root, plan, workers=3, progress=False)
+    assert summary.done == 3
+    assert server.met['500']
+    assert server.most == 1
+    assert asked.count('/v1') == 1
+
+
+def test_network_settings_of_a_later_call_count(server, plan, places, tmp_path):
+    server.faults = lambda path: '500' if path.endswith('search') else None
+    asked = []
+    for attempts in (3, 1):
+        network = replace(plan.network, attempts=attempts, backoff=0.01, longest=0.02)
+        now = replace(plan, network=network)
+        download(places[:1], tmp_path / str(attempts), now, progress=False)
+        asked.append(server.requests['/v1/search'])
+    assert asked == [9, 10]
+
+
 def test_a_server_that_is_down(server, hasty, places, root):
     server.faults = lambda path: '500'
     network = replace(HASTY, attempts=2, longest=0.02)

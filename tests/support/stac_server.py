@@ -30,6 +30,9 @@ class Server(ThreadingHTTPServer):
         self.requests: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         self.met: Counter[str] = Counter()
+        #: Requests that wait for an answer, the most there were, and how long each waits.
+        self.now = self.most = 0
+        self.slow = 0.0
 
     @property
     def url(self) -> str:
@@ -66,9 +69,15 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(json.loads(self.rfile.read(length) or b'{}'))
 
     def _answer(self, body: dict[str, Any]) -> None:
-        path = urlsplit(self.path).path
         server = self.server
         with server.lock:
+            server.now += 1
+            server.most = max(server.most, server.now)
+        time.sleep(server.slow)
+        path = urlsplit(self.path).path
+        with server.lock:
+            # Before it is answered: then its client may ask again at once.
+            server.now -= 1
             server.requests[path] += 1
             fault = server.faults(path) if server.faults else None
             if fault:

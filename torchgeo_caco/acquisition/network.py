@@ -7,7 +7,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -90,6 +89,8 @@ def gdal_options(provider: Provider, network: Network) -> dict[str, Any]:
         # A file that failed once is not taken to be missing ever after.
         'CPL_VSIL_CURL_NON_CACHED': '/vsicurl/:/vsis3/',
         'GDAL_HTTP_MERGE_CONSECUTIVE_RANGES': 'YES',
+        # One request at a time, as the limit for a host takes it.
+        'GDAL_HTTP_MULTIRANGE': 'SERIAL',
         'GDAL_HTTP_CONNECTTIMEOUT': network.timeout,
         'GDAL_HTTP_LOW_SPEED_TIME': max(1, round(network.timeout)),
         'GDAL_HTTP_LOW_SPEED_LIMIT': 1,
@@ -143,17 +144,18 @@ class Hosts:
         self._count = threading.local()
 
     @contextmanager
-    def request(self, url: str, kind: str) -> Iterator[None]:
+    def request(self, url: str, kind: str | None = None) -> Iterator[None]:
         """Wait for a free place at a host, and count a request.
 
         Args:
             url: Address.
-            kind: What is counted, ``'searches'`` or ``'reads'``.
+            kind: What is counted, ``'searches'`` or ``'reads'``; other requests are not.
         """
         with self._lock:
             limit = threading.BoundedSemaphore(self._limit)
             semaphore = self._semaphores.setdefault(urlsplit(url).netloc, limit)
-        self.counted[kind] += 1
+        if kind is not None:
+            self.counted[kind] += 1
         with semaphore:
             yield
 
@@ -170,10 +172,15 @@ class Hosts:
         self.counted.clear()
 
 
-@lru_cache(maxsize=8)
+_limits: dict[int, Hosts] = {}
+_LIMITS = threading.Lock()
+
+
 def hosts(limit: int) -> Hosts:
     """The limits of this process."""
-    return Hosts(limit)
+    # Not a cache of functools: threads that come at once would each get their own.
+    with _LIMITS:
+        return _limits.setdefault(limit, Hosts(limit))
 
 
 def persist[T](network: Network, attempt: Callable[[], T]) -> T:
@@ -212,7 +219,7 @@ def ask_why(url: str, network: Network) -> tuple[int | None, float]:
 
     Args:
         url: Address of the file.
-        network: Time-out.
+        network: Time-out, and how many requests a host gets at a time.
 
     Returns:
         Status of its answer, None if there was no answer or it is no web address; and the seconds
@@ -221,9 +228,12 @@ def ask_why(url: str, network: Network) -> tuple[int | None, float]:
     if not url.startswith(('http://', 'https://')):
         return None, 0.0
     try:
-        with requests.get(
-            url, headers={'Range': 'bytes=0-0'}, timeout=network.timeout, stream=True
-        ) as answer:
+        with (
+            hosts(network.per_host).request(url),
+            requests.get(
+                url, headers={'Range': 'bytes=0-0'}, timeout=network.timeout, stream=True
+            ) as answer,
+        ):
             later = answer.status_code in LATER
             wait = retries(network).get_retry_after(answer.raw) if later else None
             return answer.status_code, wait or 0.0
