@@ -1,6 +1,5 @@
 """Fetch satellite images of places into a folder to train on; continues what was interrupted."""
 
-import json
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from dataclasses import fields, replace
 from datetime import UTC, date, datetime, timedelta
@@ -164,7 +163,9 @@ def _asset(text: str) -> tuple[str, str]:
 
 def _first_reference(out: str) -> date:
     """The newest date of the first call, which later ones must keep."""
-    path = Path(out) / 'plan.json'
-    if path.exists():
-        return date.fromisoformat(json.loads(path.read_text())['dates']['reference'])
+    from ..acquisition.ledger import read_plan
+
+    plan = read_plan(Path(out))
+    if plan is not None:
+        return date.fromisoformat(plan['dates']['reference'])
     return datetime.now(UTC).date() - timedelta(weeks=4)
