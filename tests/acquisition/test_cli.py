@@ -1,11 +1,14 @@
 """From the command line: download, then train on what came of it."""
 
+from datetime import date
 from pathlib import Path
 
 import pytest
 import torch
 from torchgeo.main import main as torchgeo
 
+from torchgeo_caco.acquisition import Dates, Plan, Summary
+from torchgeo_caco.acquisition.plan import Network
 from torchgeo_caco.cli import main
 from torchgeo_caco.models.describe import last_metrics
 from torchgeo_caco.stores import open_store, verify
@@ -49,6 +52,30 @@ def test_download_and_fit(server, places, tmp_path, capsys, monkeypatch):
     checkpoint = torch.load(tmp_path / 'run' / 'checkpoints' / 'last.ckpt', weights_only=True)
     assert len(checkpoint['caco_locations']) == 3
     assert last_metrics(tmp_path / 'run' / 'metrics.csv', checkpoint['global_step'])
+
+
+def test_numbers_may_be_fractions(monkeypatch, tmp_path, places):
+    places.to_parquet(tmp_path / 'places.parquet')
+    plans = []
+
+    def download(table: object, root: object, plan: Plan, **_: object) -> Summary:
+        plans.append(plan)
+        return Summary(0, 0, 0, 0, (), '')
+
+    monkeypatch.setattr('torchgeo_caco.acquisition.download', download)
+    arguments = ['download', str(tmp_path / 'places.parquet'), '-o', str(tmp_path / 'store')]
+    fractions = {
+        'backoff': 0.5, 'timeout': 2.5, 'scene-cloud': 12.5, 'years-between': 3.5,
+        'window-days': 7.5,
+    }  # fmt: skip
+    for name, value in fractions.items():
+        arguments += [f'--{name}', str(value)]
+    assert main([*arguments, '--attempts', '3', '--reference', '2023-06-01']) == 0
+    assert plans[0].network == Network(timeout=2.5, attempts=3, backoff=0.5)
+    assert plans[0].quality.scene_cloud == 12.5
+    assert plans[0].dates == Dates(date(2023, 6, 1), years_between=3.5, window_days=7.5)
+    with pytest.raises(SystemExit):
+        main([*arguments, '--attempts', '2.5'])
 
 
 def test_arguments_that_are_wrong(tmp_path, capsys, places):

@@ -13,6 +13,7 @@ from stac_archive import TILES, write_cog
 
 from torchgeo_caco.acquisition import Dates, Quality, download
 from torchgeo_caco.acquisition.patch import patch_grid
+from torchgeo_caco.cli import main
 from torchgeo_caco.datasets import SeasonalTemporalDataset
 from torchgeo_caco.stores import FolderStore
 
@@ -152,6 +153,47 @@ def test_dates_of_two_periods():
     shifts = [(plan_reference - (b - (b - a) / 2).date()).days for a, b in newest]
     assert 0 <= min(shifts) < 10
     assert 354 < max(shifts) <= 364
+
+
+@pytest.mark.parametrize(
+    'name', ['Paris/1', '.hid', '', '..', 'a\0', 'plan.json', 'ledger.jsonl', 'é' * 121]
+)
+def test_names_that_cannot_be_folders_are_refused(name, server, plan, places, root):
+    places.loc[1, 'location'] = name
+    with pytest.raises(ValueError, match=r'^location name .* expected\.$'):
+        download(places, root, plan, progress=False)
+    assert not server.requests
+    assert not (root / 'ledger.jsonl').exists()
+
+
+@pytest.mark.parametrize(
+    'text', ['', '[]', '{}', '3', '{"dates": 3}', '{"dates": {"reference": 1}}']
+)
+def test_damaged_settings(text, plan, places, root, tmp_path, capsys):
+    root.mkdir()
+    (root / 'plan.json').write_text(text)
+    with pytest.raises(ValueError, match=r'plan\.json is damaged: the settings of an earlier call'):
+        download(places[:1], root, plan, progress=False)
+    places.to_parquet(tmp_path / 'places.parquet')
+    assert main(['download', str(tmp_path / 'places.parquet'), '-o', str(root)]) == 1
+    assert f'{root / "plan.json"} is damaged' in capsys.readouterr().err
+    assert (root / 'plan.json').read_text() == text
+
+
+@pytest.mark.parametrize(
+    ('line', 'why'),
+    [
+        ('3', 'it is no object'), ('["place", "status", "lon", "lat"]', 'it is no object'),
+        ('{"place": "west", "status": "failed", "lon": null, "lat": 1}', 'lon is missing'),
+        ('{"place": "west", "status": "done", "lon": 1, "lat": 1}', 'images is missing'),
+        ('{"place"', 'Expecting'),
+    ],
+)  # fmt: skip
+def test_damaged_ledger(line, why, plan, places, root):
+    root.mkdir()
+    (root / 'ledger.jsonl').write_text(f'{line}\n')
+    with pytest.raises(ValueError, match=rf'ledger.jsonl: line 1 is damaged \({why}.*delete it'):
+        download(places[:1], root, plan, progress=False)
 
 
 def test_other_settings_or_places_are_refused(plan, places, root):

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import rasterio
+import requests
 from faults import KINDS, LYING, Schedule
 
 from torchgeo_caco.acquisition import Quality, download
 from torchgeo_caco.acquisition.ledger import Ledger
+from torchgeo_caco.acquisition.network import PATIENCE, ask_why, retries
 from torchgeo_caco.acquisition.plan import Network
 
 #: Patience is short, so that the tests are.
@@ -64,20 +66,100 @@ def test_one_kind_of_fault(kind, server, hasty, places, root, whole):
         assert summary.done == 2
 
 
-def test_retry_after_is_obeyed(server, hasty, places, root, whole):
+def test_retry_after_is_obeyed(server, plan, places, root, whole):
     asked: list[float] = []
+    refused: list[float] = []
 
     def faults(path: str) -> str | None:
-        if not path.endswith('red.tif') or len(asked) > 1:
+        if not path.endswith('red.tif'):
             return None
         asked.append(time.monotonic())
+        # Whoever comes too early is told to wait once more.
+        if refused and asked[-1] - refused[-1] >= 1:
+            return None
+        refused.append(asked[-1])
         return '429'
 
     server.faults = faults
-    download(places[:1], root, hasty, workers=1, progress=False)
-    # The reading, and the question why it failed: its answer says to wait a second.
-    assert len(asked) == 2
+    # The back-off alone is too short, and there is no third attempt.
+    network = replace(HASTY, attempts=2, timeout=10)
+    summary = download(places[:1], root, replace(plan, network=network), workers=1, progress=False)
+    assert summary.done == 1
+    # The reading, as GDAL does it, and the question why it failed; then nobody came in between.
+    assert asked[: len(refused)] == refused
+    assert len(refused) <= 3
     assert contents(root).items() <= whole.items()
+
+
+@pytest.mark.parametrize(
+    ('told', 'seconds'),
+    [
+        ('1', 1), (' 2 ', 2), ('0.5', 0.5), ('-1', 0), ('', 0), ('soon', 0), ('1, 1', 0),
+        ('nan', 0), ('7200', PATIENCE), ('Wed, 21 Oct 2015 07:28:00 GMT', 0),
+        ('Wed, 21 Oct 2399 07:28:00 GMT', PATIENCE), ('Wed, 21 Oct 99999 07:28:00 GMT', 0),
+    ],
+)  # fmt: skip
+def test_what_retry_after_may_say(told, seconds, server):
+    server.faults = lambda path: '429'
+    server.retry_after = told
+    assert ask_why(f'{server.url}/files/a.tif', HASTY) == (429, seconds)
+    # Searches are repeated by urllib3.
+    assert retries(HASTY).parse_retry_after(told) == seconds
+
+
+def test_junk_in_retry_after_is_no_failure(server, hasty, places, root):
+    count = itertools.count()
+    server.faults = lambda path: (
+        '429' if path.endswith(('red.tif', 'search')) and next(count) % 12 < 5 else None
+    )
+    server.retry_after = 'soon'
+    assert download(places[:1], root, hasty, progress=False).done == 1
+
+
+def test_a_token_service_that_fails(plan, places, root, monkeypatch):
+    chance = itertools.cycle((requests.ConnectionError('hung up'), requests.Timeout('late'), None))
+
+    def sign(self: object, url: str) -> str:
+        error = next(chance)
+        if error:
+            raise error
+        return url
+
+    monkeypatch.setattr('torchgeo_caco.acquisition.patch._Fetch._sign', sign)
+    network = replace(HASTY, attempts=3, timeout=10)
+    plan = replace(plan, network=network)
+    assert download(places[:1], root, plan, workers=1, progress=False).done == 1
+
+
+def test_one_host_gets_so_many_requests_at_a_time(server, plan, places, root):
+    # The landing page, searches, files, and questions why a file could not be read.
+    count, asked = itertools.count(1), []
+
+    def faults(path: str) -> str | None:
+        asked.append(path)
+        return '500' if path.endswith('.tif') and next(count) % 12 < 4 else None
+
+    server.faults, server.slow = faults, 0.005
+    network = replace(plan.network, per_host=1, attempts=9, backoff=0.01, longest=0.05)
+    # The patch takes several ranges of a file.
+    plan = replace(plan, network=network, dates=replace(plan.dates, seasons=1), size=200)
+    plan = replace(plan, quality=Quality(nodata=1))
+    summary = download(places, root, plan, workers=3, progress=False)
+    assert summary.done == 3
+    assert server.met['500']
+    assert server.most == 1
+    assert asked.count('/v1') == 1
+
+
+def test_network_settings_of_a_later_call_count(server, plan, places, tmp_path):
+    server.faults = lambda path: '500' if path.endswith('search') else None
+    asked = []
+    for attempts in (3, 1):
+        network = replace(plan.network, attempts=attempts, backoff=0.01, longest=0.02)
+        now = replace(plan, network=network)
+        download(places[:1], tmp_path / str(attempts), now, progress=False)
+        asked.append(server.requests['/v1/search'])
+    assert asked == [9, 10]
 
 
 def test_a_server_that_is_down(server, hasty, places, root):

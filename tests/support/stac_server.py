@@ -24,11 +24,15 @@ class Server(ThreadingHTTPServer):
         super().__init__(('127.0.0.1', 0), Handler)
         self.root, self.items, self.faults = root, items, faults
         self.stalled = 3.0
+        self.retry_after = '1'
         self.token: str | None = None
         self.lock = threading.Lock()
         self.requests: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         self.met: Counter[str] = Counter()
+        #: Requests that wait for an answer, the most there were, and how long each waits.
+        self.now = self.most = 0
+        self.slow = 0.0
 
     @property
     def url(self) -> str:
@@ -65,15 +69,21 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(json.loads(self.rfile.read(length) or b'{}'))
 
     def _answer(self, body: dict[str, Any]) -> None:
-        path = urlsplit(self.path).path
         server = self.server
         with server.lock:
+            server.now += 1
+            server.most = max(server.most, server.now)
+        time.sleep(server.slow)
+        path = urlsplit(self.path).path
+        with server.lock:
+            # Before it is answered: then its client may ask again at once.
+            server.now -= 1
             server.requests[path] += 1
             fault = server.faults(path) if server.faults else None
             if fault:
                 server.met[fault] += 1
         if fault in ('500', '404', '429'):
-            more = {'Retry-After': '1'} if fault == '429' else {}
+            more = {'Retry-After': server.retry_after} if fault == '429' else {}
             self._send(int(fault), b'no', more)
         elif fault == 'stall':
             time.sleep(server.stalled)

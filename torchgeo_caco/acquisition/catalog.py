@@ -1,8 +1,9 @@
 """Which scenes show a place at a time."""
 
+import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import shapely
@@ -13,7 +14,7 @@ from pystac_client.stac_api_io import StacApiIO
 from shapely.geometry.base import BaseGeometry
 
 from .network import LaterError, hosts, persist, redact, retries
-from .plan import Plan
+from .plan import Network, Plan
 from .providers import baseline
 
 #: Scenes of one pass over neighbouring tiles are at most so far apart.
@@ -46,8 +47,9 @@ class Catalog:
 
     def _open(self) -> Client:
         io = StacApiIO(timeout=self._network.timeout, max_retries=retries(self._network))
-        with self._errors('landing page'):
-            return Client.open(self._plan.provider.url, stac_io=io)
+        url = self._plan.provider.url
+        with hosts(self._network.per_host).request(url), self._errors('landing page'):
+            return Client.open(url, stac_io=io)
 
     def find(self, patch: BaseGeometry, start: datetime, stop: datetime) -> list[Acquisition]:
         """Find what shows a patch in a window of time.
@@ -77,7 +79,7 @@ class Catalog:
         items = [
             item
             for item in persist(self._network, lambda: self._search(place, start, stop))
-            if item.properties.get('eo:cloud_cover', 0) <= most
+            if _cloud(item) <= most
             # Some servers round times to days.
             and item.datetime is not None
             and start <= item.datetime <= stop
@@ -113,10 +115,39 @@ class _Errors:
             raise LaterError(f'{self._what} failed: {redact(error)}') from error
 
 
-@lru_cache(maxsize=4)
+#: Catalogs of this process, the last few, opened or being opened.
+_catalogs: dict[tuple[Plan, Network], Future[Catalog]] = {}
+_CATALOGS = threading.Lock()
+
+
 def open_catalog(plan: Plan) -> Catalog:
-    """The catalog of a plan; each process opens it once."""
-    return Catalog(plan)
+    """The catalog of a plan; each process opens it once, while its other threads wait.
+
+    Args:
+        plan: What to look for; plans whose network settings differ have catalogs of their own.
+
+    Returns:
+        The catalog.
+
+    Raises:
+        LaterError: If the API does not answer; the next call asks again.
+    """
+    key = plan, plan.network
+    with _CATALOGS:
+        found = _catalogs.get(key)
+        if found is None:
+            while len(_catalogs) >= 4:
+                del _catalogs[next(iter(_catalogs))]
+            future = _catalogs[key] = Future[Catalog]()
+    if found is not None:
+        return found.result()
+    try:
+        future.set_result(Catalog(plan))
+    except BaseException as error:
+        with _CATALOGS:
+            _catalogs.pop(key, None)
+        future.set_exception(error)
+    return future.result()
 
 
 def group_passes(items: Sequence[Item], patch: BaseGeometry) -> list[Acquisition]:
@@ -127,12 +158,14 @@ def group_passes(items: Sequence[Item], patch: BaseGeometry) -> list[Acquisition
         patch: The place in EPSG:4326.
 
     Returns:
-        The passes in chronological order; in each the scene that covers most of the patch first.
+        The passes in chronological order; in each the scene that covers most of the patch first,
+        and among equals the newest processing.
     """
     newest: dict[Any, Item] = {}
     for item in sorted(items, key=lambda i: (baseline(i) or 0, i.id)):
         tile = item.properties.get('grid:code', item.properties.get('s2:mgrs_tile', item.id))
-        newest[item.properties.get('platform'), tile, _time(item).date()] = item
+        # A tile may come in two halves of one pass, some seconds apart.
+        newest[item.properties.get('platform'), tile, _time(item).replace(microsecond=0)] = item
     passes: list[list[Item]] = []
     for item in sorted(newest.values(), key=lambda i: (_time(i), i.id)):
         last = passes[-1][0] if passes else None
@@ -148,13 +181,20 @@ def group_passes(items: Sequence[Item], patch: BaseGeometry) -> list[Acquisition
 
 
 def _acquisition(scenes: list[Item], patch: BaseGeometry) -> Acquisition:
-    def uncovered(item: Item) -> tuple[float, str]:
+    def order(item: Item) -> tuple[float, float, str]:
         outline = shapely.geometry.shape(item.geometry) if item.geometry else patch
-        return round(patch.difference(outline).area / patch.area, 3), item.id
+        # Outlines that cross themselves do occur.
+        outline = shapely.make_valid(outline)
+        uncovered = round(patch.difference(outline).area / patch.area, 3)
+        return uncovered, -(baseline(item) or 0), item.id
 
-    ordered = sorted(scenes, key=uncovered)
-    cloud = float(ordered[0].properties.get('eo:cloud_cover', 0))
-    return Acquisition(_time(ordered[0]), cloud, tuple(ordered))
+    ordered = sorted(scenes, key=order)
+    return Acquisition(_time(ordered[0]), _cloud(ordered[0]), tuple(ordered))
+
+
+def _cloud(item: Item) -> float:
+    """What a scene claims; one that does not say, or says null, is judged by its classes alone."""
+    return float(item.properties.get('eo:cloud_cover') or 0)
 
 
 def _time(item: Item) -> datetime:

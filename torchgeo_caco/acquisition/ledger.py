@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,45 @@ from .plan import Plan
 
 #: Names within the store's folder; the store looks at neither.
 LEDGER, PLAN, REPORT = 'ledger.jsonl', 'plan.json', 'report.txt'
+
+
+def read_plan(root: Path) -> dict[str, Any] | None:
+    """Settings that a store was begun with.
+
+    Args:
+        root: Folder of the store.
+
+    Returns:
+        What :meth:`~torchgeo_caco.acquisition.plan.Plan.to_json` wrote; None if it is a new store.
+
+    Raises:
+        ValueError: If they cannot be read.
+    """
+    path = root / PLAN
+    if not path.exists():
+        return None
+    try:
+        plan = json.loads(path.read_text())
+        date.fromisoformat(plan['dates']['reference'])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f'{path} is damaged: the settings of an earlier call were expected; delete it and call '
+            'with the same settings, or use another folder.'
+        ) from error
+    settings: dict[str, Any] = plan
+    return settings
+
+
+def _check(entry: Any) -> None:
+    """See that a line says what is needed of a place."""
+    if not isinstance(entry, dict):
+        raise ValueError('it is no object')
+    kinds: dict[str, Any] = {'place': str, 'status': str, 'lon': int | float, 'lat': int | float}
+    if entry.get('status') == 'done':
+        kinds['images'] = list
+    for name, kind in kinds.items():
+        if not isinstance(entry.get(name), kind):
+            raise ValueError(f'{name} is missing')
 
 
 class Ledger:
@@ -43,8 +83,7 @@ class Ledger:
         for number, line in enumerate(text[:whole].splitlines(), 1):
             try:
                 entry = json.loads(line)
-                if not {'place', 'status', 'lon', 'lat'} <= set(entry):
-                    raise ValueError('something is missing')
+                _check(entry)
             except ValueError as error:
                 raise ValueError(
                     f'{self._path}: line {number} is damaged ({error}); delete it.'
@@ -102,15 +141,15 @@ class Ledger:
             plan: The settings.
 
         Raises:
-            ValueError: If they are others.
+            ValueError: If they are others, or cannot be read.
         """
         path, text = self.root / PLAN, plan.to_json()
-        if not path.exists():
+        before, now = read_plan(self.root), json.loads(text)
+        if before is None:
             partial = path.with_suffix('.partial')
             partial.write_text(text)
             os.replace(partial, path)
             return
-        before, now = json.loads(path.read_text()), json.loads(text)
         other = [name for name in now if before.get(name) != now[name]]
         if other:
             raise ValueError(

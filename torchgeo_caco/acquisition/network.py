@@ -1,19 +1,25 @@
 """Searches and reads that survive what networks do."""
 
 import logging
+import math
 import re
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 from urllib3 import Retry
+from urllib3.exceptions import InvalidHeader
 
 from .plan import Network
 from .providers import Provider
@@ -26,6 +32,9 @@ PATIENCE = 600.0
 
 class LaterError(ConnectionError):
     """A server did not answer as it should; it may do so later."""
+
+    #: Seconds to wait at least before the next attempt, by the server's Retry-After.
+    wait = 0.0
 
 
 class NeverError(ValueError):
@@ -80,6 +89,8 @@ def gdal_options(provider: Provider, network: Network) -> dict[str, Any]:
         # A file that failed once is not taken to be missing ever after.
         'CPL_VSIL_CURL_NON_CACHED': '/vsicurl/:/vsis3/',
         'GDAL_HTTP_MERGE_CONSECUTIVE_RANGES': 'YES',
+        # One request at a time, as the limit for a host takes it.
+        'GDAL_HTTP_MULTIRANGE': 'SERIAL',
         'GDAL_HTTP_CONNECTTIMEOUT': network.timeout,
         'GDAL_HTTP_LOW_SPEED_TIME': max(1, round(network.timeout)),
         'GDAL_HTTP_LOW_SPEED_LIMIT': 1,
@@ -90,9 +101,24 @@ def gdal_options(provider: Provider, network: Network) -> dict[str, Any]:
     }
 
 
+class _Patient(Retry):
+    """Understands whatever servers write into Retry-After."""
+
+    def parse_retry_after(self, retry_after: str) -> float:
+        """Seconds to wait, at most PATIENCE; 0, which leaves it to the back-off, for junk."""
+        try:
+            seconds = float(retry_after)
+        except ValueError:
+            try:
+                seconds = super().parse_retry_after(retry_after)
+            except (InvalidHeader, ValueError, OverflowError):
+                return 0.0
+        return min(max(seconds, 0.0), PATIENCE) if math.isfinite(seconds) else 0.0
+
+
 def retries(network: Network) -> Retry:
     """How urllib3 repeats a search: with back-off, jitter and Retry-After."""
-    return Retry(
+    return _Patient(
         network.attempts - 1,
         status_forcelist=LATER,
         allowed_methods=None,
@@ -118,17 +144,18 @@ class Hosts:
         self._count = threading.local()
 
     @contextmanager
-    def request(self, url: str, kind: str) -> Iterator[None]:
+    def request(self, url: str, kind: str | None = None) -> Iterator[None]:
         """Wait for a free place at a host, and count a request.
 
         Args:
             url: Address.
-            kind: What is counted, ``'searches'`` or ``'reads'``.
+            kind: What is counted, ``'searches'`` or ``'reads'``; other requests are not.
         """
         with self._lock:
             limit = threading.BoundedSemaphore(self._limit)
             semaphore = self._semaphores.setdefault(urlsplit(url).netloc, limit)
-        self.counted[kind] += 1
+        if kind is not None:
+            self.counted[kind] += 1
         with semaphore:
             yield
 
@@ -145,10 +172,15 @@ class Hosts:
         self.counted.clear()
 
 
-@lru_cache(maxsize=8)
+_limits: dict[int, Hosts] = {}
+_LIMITS = threading.Lock()
+
+
 def hosts(limit: int) -> Hosts:
     """The limits of this process."""
-    return Hosts(limit)
+    # Not a cache of functools: threads that come at once would each get their own.
+    with _LIMITS:
+        return _limits.setdefault(limit, Hosts(limit))
 
 
 def persist[T](network: Network, attempt: Callable[[], T]) -> T:
@@ -164,9 +196,16 @@ def persist[T](network: Network, attempt: Callable[[], T]) -> T:
     Raises:
         LaterError: If the last attempt failed, too.
     """
+    back_off = wait_random_exponential(network.backoff, network.longest)
+
+    def pause(state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        told = error.wait if isinstance(error, LaterError) else 0.0
+        return max(told, back_off(state))
+
     for again in Retrying(
         stop=stop_after_attempt(network.attempts),
-        wait=wait_random_exponential(network.backoff, network.longest),
+        wait=pause,
         retry=retry_if_exception_type(LaterError),
         reraise=True,
     ):
@@ -175,25 +214,28 @@ def persist[T](network: Network, attempt: Callable[[], T]) -> T:
     raise AssertionError('unreachable')
 
 
-def ask_why(url: str, network: Network) -> int | None:
-    """Ask a server for one byte, to learn why a reading failed; obey its Retry-After.
+def ask_why(url: str, network: Network) -> tuple[int | None, float]:
+    """Ask a server for one byte, to learn why a reading failed: GDAL keeps the answer to itself.
 
     Args:
         url: Address of the file.
-        network: Time-out.
+        network: Time-out, and how many requests a host gets at a time.
 
     Returns:
-        Status of its answer; None if there was no answer, or it is no web address.
+        Status of its answer, None if there was no answer or it is no web address; and the seconds
+        that its Retry-After asks to wait.
     """
     if not url.startswith(('http://', 'https://')):
-        return None
+        return None, 0.0
     try:
-        with requests.get(
-            url, headers={'Range': 'bytes=0-0'}, timeout=network.timeout, stream=True
-        ) as answer:
-            if answer.status_code in LATER:
-                wait = retries(network).get_retry_after(answer.raw)
-                time.sleep(min(wait or 0, PATIENCE))
-            return answer.status_code
+        with (
+            hosts(network.per_host).request(url),
+            requests.get(
+                url, headers={'Range': 'bytes=0-0'}, timeout=network.timeout, stream=True
+            ) as answer,
+        ):
+            later = answer.status_code in LATER
+            wait = retries(network).get_retry_after(answer.raw) if later else None
+            return answer.status_code, wait or 0.0
     except requests.RequestException:
-        return None
+        return None, 0.0

@@ -252,16 +252,24 @@ class _Fetch:
         damaged = []
 
         def attempt() -> NDArray[Any]:
+            status, wait = None, 0.0
             try:
                 with hosts(network.per_host).request(url, 'reads'):
-                    return read_window(self._sign(url), self.grid, resampling)
-            except (RasterioError, RequestException) as error:
+                    signed = self._sign(url)
+                    try:
+                        return read_window(signed, self.grid, resampling)
+                    except RasterioError as error:
+                        message = explain(error)
+                status, wait = ask_why(signed, network)
+            except RequestException as error:
+                # The token service: it, too, may answer later.
                 message = explain(error)
-            status = ask_why(self._sign(url), network)
             if status in (404, 410):
                 raise NeverError(f'{asset}: answered with {status}')
             damaged.append(status in (200, 206) and not is_network(message))
-            raise LaterError(f'{item.id}: {asset}: {message} (status {status})')
+            later = LaterError(f'{item.id}: {asset}: {message} (status {status})')
+            later.wait = wait
+            raise later
 
         try:
             return persist(network, attempt)

@@ -1,5 +1,6 @@
 """Who serves Sentinel-2 L2A, and what is particular about each."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,6 +11,9 @@ Offset = Literal['baseline', 'flag', 'metadata', 'none']
 #: From this processing baseline on L2A values are 1000 too large, unless the provider mended that.
 OFFSET_SINCE = 4.0
 OFFSET = -1000
+
+#: Such as 05.09, or 0509 as in products' names.
+_BASELINE = re.compile(r'\s*N?(\d{1,2})(?:\.(\d+)|(\d\d))?\s*', re.ASCII)
 
 _TEN = ('B2', 'B3', 'B4', 'B8')
 _SIXTY = ('B1', 'B9')
@@ -91,12 +95,11 @@ PROVIDERS = {
 
 
 def baseline(item: Item) -> float | None:
-    """Processing baseline of a scene, such as 4.0; None if it says none."""
+    """Processing baseline of a scene, such as 5.09 for '05.09' or 'N0509'; None if it says none."""
     for name in ('s2:processing_baseline', 'processing:version'):
-        try:
-            return float(str(item.properties[name]))
-        except (KeyError, ValueError):
-            continue
+        match = _BASELINE.fullmatch(str(item.properties.get(name)))
+        if match:
+            return float(f'{match[1]}.{match[2] or match[3] or 0}')
     return None
 
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..locking import alone
 from ..stores import FolderWriter
-from .ledger import REPORT, Ledger
+from .ledger import LEDGER, PLAN, REPORT, Ledger
 from .network import redact
 from .patch import Outcome, Place, fetch
 from .plan import Plan
@@ -24,6 +24,11 @@ logger = logging.getLogger(__name__)
 
 #: Places in a row that servers fail before we give up for now.
 DOWN = 20
+
+#: Names that a place cannot have, since files of the store have them.
+_OURS = (LEDGER, PLAN, REPORT)
+#: Bytes in a place's name, so that its folder's hidden name fits a file system, too.
+_LONGEST = 240
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ def read_places(table: gpd.GeoDataFrame) -> list[Place]:
         The places in order.
 
     Raises:
-        ValueError: If a name is there twice, or a geometry is empty.
+        ValueError: If a name is there twice or cannot be a folder's, or a geometry is empty.
     """
     points = table.geometry.to_crs(4326)
     if points.is_empty.any() or points.isna().any():
@@ -70,6 +75,17 @@ def read_places(table: gpd.GeoDataFrame) -> list[Place]:
     places = [Place(name, x, y) for name, x, y in zip(names, points.x, points.y, strict=True)]
     if len({place.name for place in places}) != len(places):
         raise ValueError('two places have the same location name.')
+    for name in names:
+        if not name or name[0] == '.' or '/' in name or '\0' in name or name in _OURS:
+            raise ValueError(
+                f'location name {name!r} cannot be that of a folder; one without a slash or a dot '
+                f'in front, and none of {", ".join(_OURS)}, was expected.'
+            )
+        if len(name.encode()) > _LONGEST:
+            raise ValueError(
+                f'location name {name[:40]!r}... has {len(name.encode())} bytes; at most '
+                f'{_LONGEST} were expected.'
+            )
     return places
 
 

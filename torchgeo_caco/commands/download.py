@@ -1,11 +1,10 @@
 """Fetch satellite images of places into a folder to train on; continues what was interrupted."""
 
-import json
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from dataclasses import fields, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from ..stores import PackedStore, canonical_band, open_store, pack
 from .locate import read_vector
@@ -75,12 +74,15 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def _add_fields(group: object, settings: type, skip: tuple[str, ...] = ()) -> None:
     """Offer each number among some settings as an argument."""
-    about = settings.__doc__ or ''
+    about, hints = settings.__doc__ or '', get_type_hints(settings)
     for field in fields(settings):
         if field.name not in skip:
             text = about.split(f'        {field.name}: ')[1].split('\n        ')[0]
+            hint = hints[field.name]
+            # The default's own type is no guide: 15 may stand for a float.
+            kind = next((t for t in get_args(hint) if t is not type(None)), hint)
             group.add_argument(  # type: ignore[attr-defined]
-                f'--{field.name.replace("_", "-")}', type=type(field.default),
+                f'--{field.name.replace("_", "-")}', type=kind,
                 default=field.default, help=f'{text.strip()} (%(default)s)', metavar='N',
             )  # fmt: skip
 
@@ -161,7 +163,9 @@ def _asset(text: str) -> tuple[str, str]:
 
 def _first_reference(out: str) -> date:
     """The newest date of the first call, which later ones must keep."""
-    path = Path(out) / 'plan.json'
-    if path.exists():
-        return date.fromisoformat(json.loads(path.read_text())['dates']['reference'])
+    from ..acquisition.ledger import read_plan
+
+    plan = read_plan(Path(out))
+    if plan is not None:
+        return date.fromisoformat(plan['dates']['reference'])
     return datetime.now(UTC).date() - timedelta(weeks=4)
