@@ -17,8 +17,9 @@ from rasterio.windows import Window
 from .network import NeverError
 
 #: rasterio silences a warning within its warp by filters that all threads share, so that two at a
-#: time leave it loud, or others silent. A patch's warp is short beside its requests.
-_WARP = threading.Lock()
+#: time leave it loud, or others silent; the store's writer does the same. A patch's warp is short
+#: beside its requests.
+WARP = threading.Lock()
 
 _files: WeakValueDictionary[str, Any] = WeakValueDictionary()
 _FILES = threading.Lock()
@@ -81,7 +82,7 @@ def read_window(url: str, grid: GeoBox, resampling: str) -> NDArray[Any]:
         rows, columns = (slice(part.start, part.stop) for part in overlap.roi_dst)
         out[rows, columns] = pixels
     else:
-        with _WARP:
+        with WARP:
             rio_reproject(
                 pixels, out, source[overlap.roi_src], grid, resampling, src_nodata=0, dst_nodata=0
             )

@@ -19,6 +19,7 @@ from .ledger import LEDGER, PLAN, REPORT, Ledger
 from .network import redact
 from .patch import Outcome, Place, fetch
 from .plan import Plan
+from .read import WARP
 
 logger = logging.getLogger(__name__)
 
@@ -227,10 +228,11 @@ class _Run:
         if outcome.status == 'done':
             assert outcome.dates is not None
             assert outcome.images is not None
-            writer.add(
-                place.name, outcome.dates, outcome.images,
-                crs=outcome.crs, transform=outcome.transform,
-            )  # fmt: skip
+            with WARP:
+                writer.add(
+                    place.name, outcome.dates, outcome.images,
+                    crs=outcome.crs, transform=outcome.transform,
+                )  # fmt: skip
         self.filled += outcome.status == 'done'
         self.failed += outcome.status == 'failed'
         self.in_a_row = self.in_a_row + 1 if outcome.status == 'failed' else 0
