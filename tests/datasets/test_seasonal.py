@@ -382,6 +382,47 @@ def test_images_without_data_are_found(nodata):
     assert find_empty(images, nodata) is None
     images[2, 1] = nodata
     assert find_empty(images, nodata) == (2, 1)
+    # NaN is no data, whatever else is.
+    images[2, 1] = np.nan
+    assert find_empty(images, nodata) == find_empty(images, None) == (2, 1)
+    images[2, 1, 0, 0, 0] = 0 if np.isnan(nodata) else nodata
+    assert find_empty(images, nodata) == (None if np.isnan(nodata) else (2, 1))
+    assert find_empty(images, None) is None
+    assert find_empty(np.zeros((1, 1, 1, 4, 4), 'uint8'), None) is None
+
+
+@pytest.mark.parametrize('layout', list(WRITERS))
+def test_what_is_nodata_if_the_store_says_none(layout, tmp_path):
+    dates = np.datetime64('2016-01-01') + 100 * np.arange(10)
+    for dtype, values in (('uint8', (0, 255, 9)), ('float32', (0, np.nan, 9))):
+        root = tmp_path / dtype
+        with WRITERS[layout](root, ('B2', 'B3', 'B4'), (4, 4), dtype, nodata=None) as writer:
+            for name, value in zip('abc', values, strict=True):
+                writer.add(name, dates, np.full((10, 3, 4, 4), value, dtype))
+
+    def bad(dtype: str, **arguments: float | None) -> list[str]:
+        arguments |= {'on_bad_location': 'raise'}
+        dataset = SeasonalTemporalDataset(tmp_path / dtype, **arguments)
+        found = []
+        for i, name in enumerate('abc'):
+            try:
+                dataset[i]
+            except ValueError as error:
+                said = str(error).partition('nothing but nodata ')[2]
+                found.append(name + said.partition(';')[0])
+        return found
+
+    assert bad('uint8') == bad('uint8', nodata=0) == ['a(0)']
+    assert bad('uint8', nodata=255) == ['b(255)']
+    assert bad('uint8', nodata=None) == []
+    assert bad('float32') == ['a(0)', 'b(nan)']
+    assert bad('float32', nodata=9) == ['b(nan)', 'c(9)']
+    assert bad('float32', nodata=None) == ['b(nan)']
+    # What the store says holds.
+    with WRITERS[layout](tmp_path / 's', ('B2', 'B3', 'B4'), (4, 4), 'uint8', nodata=9) as writer:
+        for name, value in zip('abc', (0, 255, 9), strict=True):
+            writer.add(name, dates, np.full((10, 3, 4, 4), value, 'uint8'))
+    assert bad('s', nodata=255) == ['c(9)']
 
 
 @pytest.mark.skipif('TORCHGEO_CACO_REAL_DATA' not in os.environ, reason='needs real images')

@@ -104,6 +104,7 @@ class SeasonalTemporalDataModule(BaseDataModule):
             'seed': seed,
             'on_bad_location': on_bad_location,
             'size': size,
+            'nodata': nodata,
         }
         self.size, self.download, self.checksum = size, download, checksum
         self.root, self.bands, self.periods, self.flatten = root, tuple(bands), periods, flatten

@@ -54,6 +54,7 @@ class SeasonalTemporalDataset(NonGeoDataset):
         size: Size | None = None,
         download: bool = False,
         checksum: bool = True,
+        nodata: float | None = 0,
     ) -> None:
         """Initialize a new SeasonalTemporalDataset instance.
 
@@ -79,6 +80,8 @@ class SeasonalTemporalDataset(NonGeoDataset):
                 ``'seco-1m'`` (five dates a location: use ``periods=1``).
             download: Whether to download that archive if it is missing.
             checksum: Whether to check that archive before it is unpacked.
+            nodata: Value of pixels without data if the store says none; None: no value is. NaN
+                always is.
 
         Raises:
             ConnectionError: If an archive cannot be downloaded.
@@ -108,6 +111,7 @@ class SeasonalTemporalDataset(NonGeoDataset):
         # In shared memory, so that workers that live on see a new epoch. -1: never set.
         self._epoch = torch.full((1,), -1, dtype=torch.int64).share_memory_()
         self.on_bad_location = on_bad_location
+        self.nodata = nodata if self.store.nodata is None else self.store.nodata
         self._select(days, seasons_per_period, on_bad_location)
         # Workers say here which locations they replaced; shared as the epoch is.
         self._replaced = torch.zeros(len(self._numbers), dtype=torch.bool).share_memory_()
@@ -287,13 +291,13 @@ class SeasonalTemporalDataset(NonGeoDataset):
         """Read images of shape (B, P S, C, H, W), each with data, into an array."""
         times = times.reshape(len(locations), -1)
         images = self.store.read_batch(self._numbers[locations], times, self.bands, out)
-        nodata = 0 if self.store.nodata is None else self.store.nodata
-        empty = find_empty(images, nodata)
+        empty = find_empty(images, self.nodata)
         if empty is not None:
             number, time = self._numbers[locations[empty[0]]], times[empty]
+            value = images[empty][0, 0, 0]
             raise ValueError(
                 f'{self.store.root / self.store.names[number]}: the image of '
-                f'{self.store.dates(number)[time]} holds nothing but nodata ({nodata:g}); '
+                f'{self.store.dates(number)[time]} holds nothing but nodata ({value:g}); '
                 'pixels with data were expected.'
             )
 
