@@ -252,6 +252,26 @@ def test_transforms_see_each_sample(root):
     assert batch['image'].dtype == torch.float32
 
 
+def test_locations_without_a_date_are_counted(tmp_path, caplog):
+    root = write(tmp_path / 's', 'folder')
+    for name in ('empty', 'odd/Jan2016', '.hidden', 'p9.partial', '__MACOSX', 'notes'):
+        (root / name).mkdir(parents=True)
+    (root / 'odd' / 'Jan2016' / 'B4.tif').touch()
+    (root / 'notes' / 'readme.txt').touch()
+    (root / 'empty' / '.DS_Store').touch()
+    dataset = SeasonalTemporalDataset(root, seasons=2)
+    assert dataset.skipped == ('empty', 'odd')
+    assert dataset.location_names == dataset.store.names == tuple(COUNTS)
+    assert [record.getMessage() for record in caplog.records] == [
+        f'{root}: 2 of 7 locations skipped: fewer than 2 dates in a period, e.g. empty'
+    ]
+    with pytest.raises(ValueError, match=r'2 of 7 locations cannot be used: .*, e\.g\. empty\.'):
+        SeasonalTemporalDataset(root, seasons=2, on_bad_location='raise')
+    with pytest.raises(ValueError, match='2 of 7 locations cannot be used: no date, e'):
+        SeasonalTemporalDataset(root, sample='image', on_bad_location='raise')
+    assert SeasonalTemporalDataset(root).skipped == ('empty', 'odd', 'p1')
+
+
 def test_too_few_dates(root, caplog):
     with caplog.at_level(logging.WARNING):
         SeasonalTemporalDataset(root, split='2017-01-01')

@@ -192,7 +192,7 @@ class SeasonalTemporalDataModule(BaseDataModule):
                 f'be read, e.g. {dataset.replaced[0]}'
             )
         logger.warning(
-            '%s: of %d locations %s.', dataset.store.root, len(dataset.store), ', and '.join(told)
+            '%s: of %d locations %s.', dataset.store.root, dataset.found, ', and '.join(told)
         )
 
     def state_dict(self) -> dict[str, Any]:

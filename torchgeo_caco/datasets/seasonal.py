@@ -122,16 +122,23 @@ class SeasonalTemporalDataset(NonGeoDataset):
         ranges = split_periods(dates, split, self.periods, seasons_per_period)
         need = 1 if self.replacement else self.seasons
         good = (ranges[..., 1] >= need).all(axis=1) | (self.sample == 'image')
-        self.skipped = tuple(self.store.names[i] for i in np.flatnonzero(~good))
+        few = [self.store.names[i] for i in np.flatnonzero(~good)]
+        self.skipped = tuple(sorted([*few, *self.store.undated]))
         if self.skipped:
-            count = f'{len(self.skipped)} of {len(self.store)} locations'
-            why = f'fewer than {need} dates in a period, e.g. {self.skipped[0]}'
+            count = f'{len(self.skipped)} of {self.found} locations'
+            least = f'fewer than {need} dates in a period'
+            why = f'{"no date" if self.sample == "image" else least}, e.g. {self.skipped[0]}'
             if on_bad_location == 'raise' or not good.any():
                 raise ValueError(f'{self.root}: {count} cannot be used: {why}.')
             logger.warning('%s: %s skipped: %s', self.root, count, why)
         self._numbers = np.flatnonzero(good)
         self._ranges = ranges[good]
         self._images = self.store.counts[self._numbers].cumsum()
+
+    @property
+    def found(self) -> int:
+        """Number of locations found, those without any date too."""
+        return len(self.store) + len(self.store.undated)
 
     @property
     def location_names(self) -> tuple[str, ...]:

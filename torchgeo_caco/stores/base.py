@@ -67,6 +67,7 @@ class SeasonalStore(ABC):
         shape: Height and width in pixels of every image.
         nodata: The value that marks nodata, if the store says one.
         scale: ``'0-255'`` or ``'reflectance'`` (times 10000), if the store says it.
+        undated: Names of places that were meant as locations, but have no date.
     """
 
     root: Path
@@ -76,6 +77,7 @@ class SeasonalStore(ABC):
     shape: tuple[int, int]
     nodata: float | None = None
     scale: str | None = None
+    undated: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Number of locations."""

@@ -61,6 +61,14 @@ def folder_date(name: str) -> np.datetime64 | None:
         return None
 
 
+def _may_be_location(name: str, entries: list[os.DirEntry[str]]) -> bool:
+    """Whether a folder without dates looks like a location: it is empty, or holds folders."""
+    if name.endswith('.partial') or name == '__MACOSX':
+        return False
+    shown = [entry for entry in entries if not entry.name.startswith('.')]
+    return not shown or any(entry.is_dir() for entry in shown)
+
+
 def _bands(folder: Path) -> dict[str, str]:
     """Files of the bands in a folder by their canonical names, in Sentinel-2's order."""
     names = os.listdir(folder) if folder.is_dir() else []
@@ -114,6 +122,9 @@ class FolderStore(SeasonalStore):
     Sizes that differ by a pixel or two are cropped or padded about the centre. Bands of a coarser
     grid (Sentinel-2's 20 m and 60 m bands at a half and a sixth of the size) are resampled to the
     finest one, bilinearly. Whatever does not start with a date is ignored.
+
+    Attributes:
+        undated: Names of folders that look like locations, but hold no date; none of *names*.
     """
 
     def __init__(self, root: str | Path, size: int | None = None) -> None:
@@ -135,19 +146,23 @@ class FolderStore(SeasonalStore):
         if not self.root.is_dir():
             raise FileNotFoundError(f'{root} is no folder; one with {LAYOUT} was expected.')
         found: dict[str, list[tuple[np.datetime64, str]]] = {}
+        undated = []
         for place in os.scandir(self.root):
             if place.name.startswith('.') or not place.is_dir():
                 continue
+            entries = list(os.scandir(place.path))
             dated = [
                 (date, entry.name)
-                for entry in os.scandir(place.path)
+                for entry in entries
                 if (date := folder_date(entry.name)) is not None and entry.is_dir()
             ]
             if dated:
                 found[place.name] = sorted(dated)
+            elif _may_be_location(place.name, entries):
+                undated.append(place.name)
         if not found:
             raise FileNotFoundError(f'{root} has no location; {LAYOUT} was expected.')
-        self.names = tuple(sorted(found))
+        self.names, self.undated = tuple(sorted(found)), tuple(sorted(undated))
         self._dates = [np.array([date for date, _ in found[name]]) for name in self.names]
         self._folders = [[folder for _, folder in found[name]] for name in self.names]
         self._counts = np.array([len(dates) for dates in self._dates])
