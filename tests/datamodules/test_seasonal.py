@@ -60,6 +60,10 @@ def test_quantiles(tmp_path, caplog):
     # A checkpoint's stretch holds.
     again.load_state_dict(data.state_dict())
     assert again.describe_input() == data.describe_input()
+    # The same bands by other names.
+    renamed = SeasonalTemporalDataModule(root, 2, bands=('B04', 'b08'))
+    renamed.load_state_dict(data.state_dict())
+    assert renamed.describe_input()['quantiles'] == data.describe_input()['quantiles']
     other = SeasonalTemporalDataModule(root, 2, bands=('B8',), quantiles='auto')
     with pytest.raises(ValueError, match='is of a run with bands'):
         other.load_state_dict(data.state_dict())

@@ -209,7 +209,8 @@ class SeasonalTemporalDataModule(BaseDataModule):
             ValueError: If its bands are not those of this datamodule.
         """
         saved = [str(band) for band in state_dict.get('bands', ())]
-        if saved != list(self.bands):
+        # B4 and B04 are the same band.
+        if [canonical_band(band) for band in saved] != [canonical_band(b) for b in self.bands]:
             path = getattr(self.trainer, 'ckpt_path', None) or 'the checkpoint'
             raise ValueError(
                 f'{path} is of a run with bands {", ".join(saved) or "unknown"}, but this one has '
