@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from rasterio.crs import CRS
 from tqdm import tqdm
 
-from .base import SeasonalStore
+from .base import Place, SeasonalStore
 from .packed import PackedStore, checksum, shard_path
 from .parallel import run_all
 
@@ -17,6 +18,8 @@ def verify(
     source: SeasonalStore, packed: PackedStore, workers: int = 0, progress: bool = False
 ) -> None:
     """Compare a packed store with its own checksums, and every image with the source's.
+
+    Where both know it, also the system and the transform of each image.
 
     Args:
         source: The store that was packed.
@@ -87,4 +90,19 @@ def _check_images(stores: _Stores, first: int, last: int) -> str | None:
                 f'{packed.root} and {source.root} differ in {source.names[i]} of '
                 f'{source.dates(i)[wrong[0]]}.'
             )
+        for time, place, ours in zip(times, source.places(i), packed.places(i), strict=True):
+            # Some stores are written without places, which are no others.
+            if place is not None and ours is not None and not _same_place(place, ours):
+                return (
+                    f'{packed.root} and {source.root} differ in where the image of '
+                    f'{source.names[i]} of {source.dates(i)[time]} lies.'
+                )
     return None
+
+
+def _same_place(one: Place, other: Place) -> bool:
+    """Whether system and transform are the same."""
+    if list(one[1])[:6] != list(other[1])[:6]:
+        return False
+    # One system may be written in several ways.
+    return one[0] == other[0] or bool(CRS.from_user_input(one[0]) == CRS.from_user_input(other[0]))
