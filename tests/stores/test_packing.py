@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from affine import Affine
 from filelock import FileLock
+from rasterio.crs import CRS
 
 from torchgeo_caco.cli import main
 from torchgeo_caco.datasets import SeasonalTemporalDataset
@@ -256,6 +257,50 @@ def test_another_source_is_found(source, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             verify(store, packed)
+
+
+def test_another_place_is_found(source, tmp_path):
+    store, (crs, transform) = FolderStore(source), FolderStore(source).places(0)[0]
+
+    def write(name: str, which: int, **place: Any) -> PackedStore:
+        facts = {'bands': store.bands, 'shape': store.shape, 'dtype': store.dtype}
+        with PackedWriter(tmp_path / name, **facts) as writer:
+            for i, location in enumerate(store.names):
+                here = {'crs': crs, 'transform': transform} | (place if i == which else {})
+                writer.add(location, store.dates(i), store.read(i, range(store.counts[i])), **here)
+        return PackedStore(tmp_path / name)
+
+    # The last one's place is unknown to the source, and one system has two names.
+    verify(store, write('same', 4, crs=CRS.from_user_input(crs).to_wkt()))
+    for workers, packed in (
+        (0, write('crs', 4, crs='EPSG:32632')),
+        (2, write('transform', 4, transform=transform @ Affine.translation(0, 1))),
+    ):
+        with pytest.raises(ValueError, match=f'in where the image of p4 of {store.dates(4)[0]} l'):
+            verify(store, packed, workers)
+
+
+@pytest.mark.parametrize(
+    ('crs', 'corner'),
+    [
+        ('LOCAL_CS["x",UNIT["metre",1]]', (500_000, 5_000_000)),
+        ('EPSG:32632', (1e12, 1e12)),
+        ('EPSG:4326', (200, 95)),
+    ],
+)
+def test_a_place_that_is_nowhere_on_earth(crs, corner, tmp_path):
+    day, image = np.array(['2020-01-01'], 'datetime64[D]'), np.ones((1, 1, 4, 4), 'uint16')
+    with FolderWriter(tmp_path / 'f', ('B4',), (4, 4)) as writer:
+        transform = Affine(10, 0, corner[0], 0, -10, corner[1])
+        writer.add('a', day, image, crs=crs, transform=transform)
+        writer.add('b', day, image, crs='EPSG:32631', transform=TRANSFORM)
+    store = FolderStore(tmp_path / 'f')
+    packed = pack(store, tmp_path / 'p')
+    verify(store, packed)
+    for each in (store, packed):
+        assert each.locations.geometry.isna().tolist() == [True, False]
+        # What the file says is kept.
+        assert each.places(0)[0][1] == transform
 
 
 def test_command_line(source, tmp_path, capsys):

@@ -53,6 +53,28 @@ def footprint(crs: Any, transform: Affine, size: tuple[int, int]) -> BaseGeometr
     return shape(transform_geom(crs, 'EPSG:4326', mapping(corners)))
 
 
+def known_footprint(crs: Any, transform: Affine, size: tuple[int, int]) -> BaseGeometry | None:
+    """The ground that an image covers, if that can be told.
+
+    Args:
+        crs: Coordinate reference system, anything rasterio understands.
+        transform: From pixels to that system.
+        size: Height and width in pixels.
+
+    Returns:
+        Its outline in EPSG:4326; None if the system is a local one, or the image lies where the
+        system knows no place.
+    """
+    try:
+        ground = footprint(crs, transform, size)
+    except Exception:
+        # GDAL's own errors come through, whose classes are private, and those of GEOS.
+        return None
+    # What a projection does not know may also become infinite, or lie beyond a pole.
+    west, south, east, north = ground.bounds
+    return ground if np.isfinite([west, east]).all() and -90 <= south <= north <= 90 else None
+
+
 class SeasonalStore(ABC):
     """Images of many locations, at several dates each.
 

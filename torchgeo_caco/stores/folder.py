@@ -21,7 +21,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from shapely.geometry.base import BaseGeometry
 
-from .base import DTYPES, Place, SeasonalStore, SeasonalWriter, canonical_band, footprint
+from .base import DTYPES, Place, SeasonalStore, SeasonalWriter, canonical_band, known_footprint
 
 LAYOUT = '<location>/<date>/<band>.tif'
 
@@ -236,7 +236,7 @@ class FolderStore(SeasonalStore):
             paths = [self._path(i, 0, 0) for i in range(len(self))]
             headers = list(_pool(os.getpid()).map(_header, paths))
         return [
-            footprint(header['crs'], header['transform'], header['shape'])
+            known_footprint(header['crs'], header['transform'], header['shape'])
             if header['crs'] is not None
             else None
             for header in headers
