@@ -318,6 +318,36 @@ def test_command_line(source, tmp_path, capsys):
     assert 'none is no folder' in capsys.readouterr().err
 
 
+def test_scale(source, tmp_path, capsys):
+    store = FolderStore(source)
+    packed = pack(store, tmp_path / 'p', scale='reflectance')
+    assert PackedStore(tmp_path / 'p').scale == 'reflectance'
+    assert_equal(packed, store)
+    # By default that of the source.
+    assert pack(packed, tmp_path / 'q').scale == 'reflectance'
+    assert pack(packed, tmp_path / 'r', scale='0-255').scale == '0-255'
+    assert pack(store, tmp_path / 's').scale is None
+    with pytest.raises(ValueError, match=r"one of 0-255, reflectance or None, not '0-1'\."):
+        pack(store, tmp_path / 't', scale='0-1')
+    call = ['pack', str(source), str(tmp_path / 't'), '--verify', '--workers', '0', '--scale']
+    for _ in range(2):
+        assert main([*call, '0-255']) == 0
+    assert PackedStore(tmp_path / 't').scale == '0-255'
+    capsys.readouterr()
+    assert main([*call, 'reflectance']) == 1
+    assert 't says scale 0-255; reflectance was expected.' in capsys.readouterr().err
+    assert main(call[:-1]) == 1
+    assert 'differ in scale' in capsys.readouterr().err
+
+
+def test_an_attempt_with_another_scale(source, tmp_path):
+    child = fork.Process(target=pack_until, args=(source, tmp_path / 'p', '5'))
+    child.start()
+    child.join()
+    with pytest.raises(ValueError, match=r'\.p\.partial was begun with another source'):
+        pack(FolderStore(source), tmp_path / 'p', scale='0-255')
+
+
 def test_the_lines_in_the_documentation_read_it(source, tmp_path):
     packed = pack(FolderStore(source), tmp_path / 'p', shard_bytes=SHARD)
     page = (Path(__file__).parents[2] / 'docs' / 'packed.md').read_text()

@@ -18,6 +18,8 @@ from shapely.geometry.polygon import Polygon
 
 #: Data types that a store may have; PyTorch knows all of them.
 DTYPES = ('uint8', 'uint16', 'int16', 'float32')
+#: Units that a store may say; whatever it does not say is found out from its values.
+SCALES = ('0-255', 'reflectance')
 #: Coordinate reference system of an image, and the transform from its pixels to that system.
 Place = tuple[str, Affine]
 

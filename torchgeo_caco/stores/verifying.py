@@ -15,7 +15,11 @@ _Stores = tuple[SeasonalStore, PackedStore]
 
 
 def verify(
-    source: SeasonalStore, packed: PackedStore, workers: int = 0, progress: bool = False
+    source: SeasonalStore,
+    packed: PackedStore,
+    workers: int = 0,
+    progress: bool = False,
+    scale: str | None = None,
 ) -> None:
     """Compare a packed store with its own checksums, and every image with the source's.
 
@@ -26,6 +30,7 @@ def verify(
         packed: The packed store; it may have fewer bands.
         workers: Processes that compare; 0: this one.
         progress: Whether to show a progress bar.
+        scale: Units that the packed store should say; the source's by default.
 
     Raises:
         ValueError: If anything differs; says what and where.
@@ -48,14 +53,16 @@ def verify(
                 bar.update()
 
         run(_check_file, [(name, packed.checksums[name]) for name in files])
-        _compare_facts(source, packed)
+        _compare_facts(source, packed, scale)
         run(_check_images, spans)
 
 
-def _compare_facts(source: SeasonalStore, packed: PackedStore) -> None:
+def _compare_facts(source: SeasonalStore, packed: PackedStore, scale: str | None) -> None:
     """Compare all but pixels."""
+    if scale is not None and packed.scale != scale:
+        raise ValueError(f'{packed.root} says scale {packed.scale}; {scale} was expected.')
     source.band_positions(packed.bands)
-    for fact in ('names', 'dtype', 'shape', 'nodata', 'scale'):
+    for fact in ('names', 'dtype', 'shape', 'nodata', *(['scale'] if scale is None else [])):
         ours, theirs = getattr(packed, fact), getattr(source, fact)
         # As text too, since NaN is not equal to itself.
         if ours != theirs and repr(ours) != repr(theirs):
