@@ -60,6 +60,10 @@ def test_quantiles(tmp_path, caplog):
     # A checkpoint's stretch holds.
     again.load_state_dict(data.state_dict())
     assert again.describe_input() == data.describe_input()
+    # The same bands by other names.
+    renamed = SeasonalTemporalDataModule(root, 2, bands=('B04', 'b08'))
+    renamed.load_state_dict(data.state_dict())
+    assert renamed.describe_input()['quantiles'] == data.describe_input()['quantiles']
     other = SeasonalTemporalDataModule(root, 2, bands=('B8',), quantiles='auto')
     with pytest.raises(ValueError, match='is of a run with bands'):
         other.load_state_dict(data.state_dict())
@@ -141,3 +145,16 @@ def test_images_that_cannot_be_read_do_not_stop_the_set_up(tmp_path):
     )
     with pytest.raises(ValueError, match=r'B8\.tif is no readable GeoTIFF'):
         data.setup('fit')
+
+
+@pytest.mark.parametrize('nodata', [0, 255, None])
+def test_nodata_reaches_the_dataset(nodata, tmp_path):
+    dates = np.datetime64('2016-01-01') + 200 * np.arange(10)
+    with PackedWriter(tmp_path / 's', ('B4',), (8, 8), 'uint8', nodata=None) as writer:
+        for name, value in (('a', 7), ('b', 255), ('c', 0)):
+            writer.add(name, dates, np.full((10, 1, 8, 8), value, 'uint8'))
+    data = SeasonalTemporalDataModule(str(tmp_path / 's'), 2, bands=('B4',), nodata=nodata)
+    data.setup('fit')
+    dataset = data.train_dataset
+    dataset.__getitems__(range(3))
+    assert dataset.replaced == {0: ('c',), 255: ('b',), None: ()}[nodata]

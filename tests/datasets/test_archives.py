@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 import threading
 import zipfile
@@ -142,13 +143,38 @@ def test_archives_by_hand(packed, tmp_path):
     assert {'clean_10k_geography', 'clean_1m_geography', 'clean_1m_geography_part0'} <= left
 
 
-@pytest.mark.parametrize('names', [['.tar.gz'], [f'_part{i}' for i in 'abcd']])
+@pytest.mark.parametrize(
+    'names',
+    [
+        ['.tar.gz'],
+        [f'_part{i}' for i in 'abcd'],
+        [f'.tar.gz.parta{i}' for i in 'abcd'],
+        [f'_part{i}.tar.gz' for i in (1, 2, 9, 10)],
+        [f'.tar.gz.0{i}' for i in range(4)],
+        [f'.tar.gz.a{i}' for i in 'abcd'],
+    ],
+    ids=lambda names: names[-1],
+)
 def test_what_lies_there_whole_is_not_asked_for(names, server, packed, tmp_path):
     tar, cuts = packed['tar'], [len(packed['tar']) * i // len(names) for i in range(len(names))]
     for name, start, stop in zip(names, cuts, [*cuts[1:], len(tar)], strict=True):
         (tmp_path / f'clean_1m_geography{name}').write_bytes(tar[start:stop])
+    # Half of a download is no part.
+    (tmp_path / 'clean_1m_geography.tar.gz.partial').write_bytes(tar[:9])
     assert (provide(tmp_path, '1m', download=True) / NAMES[0]).is_dir()
     assert server.asked == []
+
+
+def test_an_empty_folder_beside_an_archive(packed, tmp_path):
+    folder = tmp_path / 'clean_10k_geography'
+    folder.mkdir()
+    with pytest.raises(DatasetNotFoundError, match='clean_10k_geography has no location'):
+        SeasonalTemporalDataset(tmp_path, size='10k')
+    (tmp_path / 'caco10k.tar.gz').write_bytes(packed['tar'])
+    assert SeasonalTemporalDataset(tmp_path, size='10k').location_names == NAMES
+    # What is not empty is left alone.
+    shutil.rmtree(folder / NAMES[0])
+    assert SeasonalTemporalDataset(tmp_path, size='10k').location_names == NAMES[1:]
 
 
 def test_parts_that_are_not_all_there_are_asked_for(server, packed, tmp_path):

@@ -252,6 +252,26 @@ def test_transforms_see_each_sample(root):
     assert batch['image'].dtype == torch.float32
 
 
+def test_locations_without_a_date_are_counted(tmp_path, caplog):
+    root = write(tmp_path / 's', 'folder')
+    for name in ('empty', 'odd/Jan2016', '.hidden', 'p9.partial', '__MACOSX', 'notes'):
+        (root / name).mkdir(parents=True)
+    (root / 'odd' / 'Jan2016' / 'B4.tif').touch()
+    (root / 'notes' / 'readme.txt').touch()
+    (root / 'empty' / '.DS_Store').touch()
+    dataset = SeasonalTemporalDataset(root, seasons=2)
+    assert dataset.skipped == ('empty', 'odd')
+    assert dataset.location_names == dataset.store.names == tuple(COUNTS)
+    assert [record.getMessage() for record in caplog.records] == [
+        f'{root}: 2 of 7 locations skipped: fewer than 2 dates in a period, e.g. empty'
+    ]
+    with pytest.raises(ValueError, match=r'2 of 7 locations cannot be used: .*, e\.g\. empty\.'):
+        SeasonalTemporalDataset(root, seasons=2, on_bad_location='raise')
+    with pytest.raises(ValueError, match='2 of 7 locations cannot be used: no date, e'):
+        SeasonalTemporalDataset(root, sample='image', on_bad_location='raise')
+    assert SeasonalTemporalDataset(root).skipped == ('empty', 'odd', 'p1')
+
+
 def test_too_few_dates(root, caplog):
     with caplog.at_level(logging.WARNING):
         SeasonalTemporalDataset(root, split='2017-01-01')
@@ -382,6 +402,47 @@ def test_images_without_data_are_found(nodata):
     assert find_empty(images, nodata) is None
     images[2, 1] = nodata
     assert find_empty(images, nodata) == (2, 1)
+    # NaN is no data, whatever else is.
+    images[2, 1] = np.nan
+    assert find_empty(images, nodata) == find_empty(images, None) == (2, 1)
+    images[2, 1, 0, 0, 0] = 0 if np.isnan(nodata) else nodata
+    assert find_empty(images, nodata) == (None if np.isnan(nodata) else (2, 1))
+    assert find_empty(images, None) is None
+    assert find_empty(np.zeros((1, 1, 1, 4, 4), 'uint8'), None) is None
+
+
+@pytest.mark.parametrize('layout', list(WRITERS))
+def test_what_is_nodata_if_the_store_says_none(layout, tmp_path):
+    dates = np.datetime64('2016-01-01') + 100 * np.arange(10)
+    for dtype, values in (('uint8', (0, 255, 9)), ('float32', (0, np.nan, 9))):
+        root = tmp_path / dtype
+        with WRITERS[layout](root, ('B2', 'B3', 'B4'), (4, 4), dtype, nodata=None) as writer:
+            for name, value in zip('abc', values, strict=True):
+                writer.add(name, dates, np.full((10, 3, 4, 4), value, dtype))
+
+    def bad(dtype: str, **arguments: float | None) -> list[str]:
+        arguments |= {'on_bad_location': 'raise'}
+        dataset = SeasonalTemporalDataset(tmp_path / dtype, **arguments)
+        found = []
+        for i, name in enumerate('abc'):
+            try:
+                dataset[i]
+            except ValueError as error:
+                said = str(error).partition('nothing but nodata ')[2]
+                found.append(name + said.partition(';')[0])
+        return found
+
+    assert bad('uint8') == bad('uint8', nodata=0) == ['a(0)']
+    assert bad('uint8', nodata=255) == ['b(255)']
+    assert bad('uint8', nodata=None) == []
+    assert bad('float32') == ['a(0)', 'b(nan)']
+    assert bad('float32', nodata=9) == ['b(nan)', 'c(9)']
+    assert bad('float32', nodata=None) == ['b(nan)']
+    # What the store says holds.
+    with WRITERS[layout](tmp_path / 's', ('B2', 'B3', 'B4'), (4, 4), 'uint8', nodata=9) as writer:
+        for name, value in zip('abc', (0, 255, 9), strict=True):
+            writer.add(name, dates, np.full((10, 3, 4, 4), value, 'uint8'))
+    assert bad('s', nodata=255) == ['c(9)']
 
 
 @pytest.mark.skipif('TORCHGEO_CACO_REAL_DATA' not in os.environ, reason='needs real images')

@@ -76,6 +76,47 @@ def test_unpacks(kind, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {'a', 'target'}
     with pytest.raises(FileExistsError, match='target exists'):
         unpack([path], tmp_path / 'target')
+    (tmp_path / 'empty').mkdir()
+    unpack([path], tmp_path / 'empty')
+    assert files(tmp_path / 'empty') == files(tmp_path / 'target')
+    assert {p.name for p in tmp_path.iterdir()} == {'a', 'target', 'empty'}
+
+
+@pytest.mark.parametrize('pack', [tar, zipped])
+def test_folders_around_the_locations(pack, tmp_path):
+    one = {k: v for k, v in TREE.items() if k.startswith('top/l1/')}
+    inner = {k.removeprefix('top/'): v for k, v in TREE.items()}
+    first = {k.removeprefix('top/'): v for k, v in one.items()}
+    for i, (tree, expected) in enumerate(
+        [
+            ({f'data/{k}': v for k, v in TREE.items()}, inner),
+            ({f'./data/more/{k}': v for k, v in TREE.items()}, inner),
+            # A location stays one.
+            (first, first),
+            (one, first),
+            ({f'data/{k}': v for k, v in one.items()}, first),
+        ]
+    ):
+        (tmp_path / f'a{i}').write_bytes(pack(tree))
+        assert files(unpack([tmp_path / f'a{i}'], tmp_path / f'b{i}')) == expected
+        assert {p.name for p in tmp_path.iterdir()} == {
+            f'{kind}{n}' for n in range(i + 1) for kind in 'ab'
+        }
+
+
+@pytest.mark.parametrize('pack', [tar, zipped])
+def test_what_macos_adds_is_left_out(pack, tmp_path):
+    extra = dict.fromkeys(
+        ['._top', 'top/._l0', 'top/l0/20200101/._B2.tif', '__MACOSX/top/._l0', 'top/.DS_Store'],
+        b'x',
+    )
+    (tmp_path / 'a').write_bytes(pack({**extra, **TREE}))
+    unpack([tmp_path / 'a'], tmp_path / 'b')
+    assert files(tmp_path / 'b') == {k.removeprefix('top/'): v for k, v in TREE.items()}
+    # Nor is anything let through by such a name.
+    refuse_in = tmp_path / 'refused'
+    refuse_in.mkdir()
+    refuse(refuse_in, pack({'__MACOSX/../../out': b'x', **TREE}), 'lies outside of the archive')
 
 
 def test_several_folders_or_a_leading_dot(tmp_path):

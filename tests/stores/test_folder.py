@@ -8,7 +8,7 @@ import pytest
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
-from torchgeo_caco.stores import FolderStore, FolderWriter
+from torchgeo_caco.stores import FolderStore, FolderWriter, folder
 from torchgeo_caco.stores.folder import folder_date
 
 DAY = np.array(['2020-01-01'], 'datetime64[D]')
@@ -155,6 +155,78 @@ def test_first_image_damaged_or_without_bands(tmp_path):
     (tmp_path / 'a' / '20200101' / 'B4.tif').touch()
     with pytest.raises(ValueError, match='no readable GeoTIFF'):
         FolderStore(tmp_path)
+
+
+def spoil_bands(day: Path) -> None:
+    (day / 'B4.tif').unlink()
+
+
+def spoil_one_size(day: Path) -> None:
+    write(day / 'B4.tif', band(40))
+
+
+def spoil_all_sizes(day: Path) -> None:
+    # As the others with a resampling; all would be enlarged to it.
+    for name in ('B2', 'B4'):
+        write(day / f'{name}.tif', band(24))
+
+
+def spoil_type(day: Path) -> None:
+    for name in ('B2', 'B4'):
+        write(day / f'{name}.tif', band(dtype='int16'))
+
+
+@pytest.mark.parametrize(
+    ('spoil', 'message'),
+    [
+        (spoil_bands, r'B4\.tif is missing; each date needs B2, B4, as .*p01.20200101 has'),
+        (spoil_one_size, r'B4\.tif has 40 x 40 pixels; 12 x 12'),
+        (spoil_type, r'B2\.tif has 1 band\(s\) of int16; one of uint16 was'),
+        (spoil_all_sizes, r'B2\.tif has 24 x 24 pixels; 12 x 12'),
+    ],
+)
+@pytest.mark.parametrize('count', [3, 40])
+def test_an_odd_first_image_is_the_bad_one(spoil, message, count, tmp_path):
+    for i in range(count):
+        for name in ('B2', 'B4'):
+            write(tmp_path / f'p{i:02}' / '20200101' / f'{name}.tif', band())
+    if count == 40:
+        # Neither the second nor any other place decides for all; nor does one without bands.
+        spoil(tmp_path / 'p01' / '20200101')
+        (tmp_path / 'p03' / '20200101' / 'B2.tif').write_text('')
+        message = message.replace('p01', 'p04')
+    spoil(tmp_path / 'p00' / '20200101')
+    store = FolderStore(tmp_path)
+    assert (store.bands, store.shape, store.dtype) == (('B2', 'B4'), (12, 12), np.uint16)
+    for i in range(4, count) if count == 40 else range(1, count):
+        assert (store.read(i, [0]) == 7).all()
+    with pytest.raises(ValueError, match=rf'p00.20200101.{message}'):
+        store.read(0, [0])
+
+
+def test_of_two_that_differ_the_first_counts(tmp_path):
+    write(tmp_path / 'a' / '20200101' / 'B4.tif', band(20))
+    write(tmp_path / 'b' / '20200101' / 'B4.tif', band(12))
+    assert FolderStore(tmp_path).shape == (20, 20)
+    # Sizes that differ a little are no difference.
+    for name, size in (('b', 21), ('c', 21), ('d', 22)):
+        write(tmp_path / name / '20200101' / 'B4.tif', band(size))
+    assert FolderStore(tmp_path).shape == (20, 20)
+
+
+def test_few_images_are_opened(tmp_path, monkeypatch):
+    for i in range(60):
+        (tmp_path / f'p{i:02}' / '20200101').mkdir(parents=True)
+    write(tmp_path / 'p59' / '20200101' / 'B4.tif', band())
+    # It is none of those that vote.
+    assert FolderStore(tmp_path).shape == (12, 12)
+    for i in range(60):
+        write(tmp_path / f'p{i:02}' / '20200101' / 'B4.tif', band())
+    opened: list[Path] = []
+    header = folder._header
+    monkeypatch.setattr(folder, '_header', lambda path: opened.append(path) or header(path))
+    FolderStore(tmp_path)
+    assert len(opened) == 25
 
 
 def test_data_types(tmp_path):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from affine import Affine
 from filelock import FileLock
+from rasterio.crs import CRS
 
 from torchgeo_caco.cli import main
 from torchgeo_caco.datasets import SeasonalTemporalDataset
@@ -258,6 +259,50 @@ def test_another_source_is_found(source, tmp_path):
             verify(store, packed)
 
 
+def test_another_place_is_found(source, tmp_path):
+    store, (crs, transform) = FolderStore(source), FolderStore(source).places(0)[0]
+
+    def write(name: str, which: int, **place: Any) -> PackedStore:
+        facts = {'bands': store.bands, 'shape': store.shape, 'dtype': store.dtype}
+        with PackedWriter(tmp_path / name, **facts) as writer:
+            for i, location in enumerate(store.names):
+                here = {'crs': crs, 'transform': transform} | (place if i == which else {})
+                writer.add(location, store.dates(i), store.read(i, range(store.counts[i])), **here)
+        return PackedStore(tmp_path / name)
+
+    # The last one's place is unknown to the source, and one system has two names.
+    verify(store, write('same', 4, crs=CRS.from_user_input(crs).to_wkt()))
+    for workers, packed in (
+        (0, write('crs', 4, crs='EPSG:32632')),
+        (2, write('transform', 4, transform=transform @ Affine.translation(0, 1))),
+    ):
+        with pytest.raises(ValueError, match=f'in where the image of p4 of {store.dates(4)[0]} l'):
+            verify(store, packed, workers)
+
+
+@pytest.mark.parametrize(
+    ('crs', 'corner'),
+    [
+        ('LOCAL_CS["x",UNIT["metre",1]]', (500_000, 5_000_000)),
+        ('EPSG:32632', (1e12, 1e12)),
+        ('EPSG:4326', (200, 95)),
+    ],
+)
+def test_a_place_that_is_nowhere_on_earth(crs, corner, tmp_path):
+    day, image = np.array(['2020-01-01'], 'datetime64[D]'), np.ones((1, 1, 4, 4), 'uint16')
+    with FolderWriter(tmp_path / 'f', ('B4',), (4, 4)) as writer:
+        transform = Affine(10, 0, corner[0], 0, -10, corner[1])
+        writer.add('a', day, image, crs=crs, transform=transform)
+        writer.add('b', day, image, crs='EPSG:32631', transform=TRANSFORM)
+    store = FolderStore(tmp_path / 'f')
+    packed = pack(store, tmp_path / 'p')
+    verify(store, packed)
+    for each in (store, packed):
+        assert each.locations.geometry.isna().tolist() == [True, False]
+        # What the file says is kept.
+        assert each.places(0)[0][1] == transform
+
+
 def test_command_line(source, tmp_path, capsys):
     call = ['pack', str(source), str(tmp_path / 'p'), '--bands', 'B4,B3', '--workers', '0']
     assert main([*call, '--verify']) == 0
@@ -271,6 +316,36 @@ def test_command_line(source, tmp_path, capsys):
     assert 'images-00000.npy is damaged: its SHA-256' in capsys.readouterr().err
     assert main(['pack', str(tmp_path / 'none'), str(tmp_path / 'q')]) == 1
     assert 'none is no folder' in capsys.readouterr().err
+
+
+def test_scale(source, tmp_path, capsys):
+    store = FolderStore(source)
+    packed = pack(store, tmp_path / 'p', scale='reflectance')
+    assert PackedStore(tmp_path / 'p').scale == 'reflectance'
+    assert_equal(packed, store)
+    # By default that of the source.
+    assert pack(packed, tmp_path / 'q').scale == 'reflectance'
+    assert pack(packed, tmp_path / 'r', scale='0-255').scale == '0-255'
+    assert pack(store, tmp_path / 's').scale is None
+    with pytest.raises(ValueError, match=r"one of 0-255, reflectance or None, not '0-1'\."):
+        pack(store, tmp_path / 't', scale='0-1')
+    call = ['pack', str(source), str(tmp_path / 't'), '--verify', '--workers', '0', '--scale']
+    for _ in range(2):
+        assert main([*call, '0-255']) == 0
+    assert PackedStore(tmp_path / 't').scale == '0-255'
+    capsys.readouterr()
+    assert main([*call, 'reflectance']) == 1
+    assert 't says scale 0-255; reflectance was expected.' in capsys.readouterr().err
+    assert main(call[:-1]) == 1
+    assert 'differ in scale' in capsys.readouterr().err
+
+
+def test_an_attempt_with_another_scale(source, tmp_path):
+    child = fork.Process(target=pack_until, args=(source, tmp_path / 'p', '5'))
+    child.start()
+    child.join()
+    with pytest.raises(ValueError, match=r'\.p\.partial was begun with another source'):
+        pack(FolderStore(source), tmp_path / 'p', scale='0-255')
 
 
 def test_the_lines_in_the_documentation_read_it(source, tmp_path):

@@ -5,6 +5,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from ..stores import PackedStore, open_store, pack, verify
+from ..stores.base import SCALES
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -17,6 +18,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         '--shard-size', type=int, default=256, metavar='MIB', help='size of a file (%(default)s)'
+    )
+    parser.add_argument(
+        '--scale',
+        choices=SCALES,
+        help='units to write down, since folders do not say them; values stay (those of SRC)',
     )
     parser.add_argument(
         '--verify',
@@ -38,8 +44,9 @@ def run(args: Namespace) -> None:
             workers=args.workers,
             shard_bytes=args.shard_size * 2**20,
             progress=True,
+            scale=args.scale,
         )
         print(f'{sum(packed.sizes)} images of {len(packed)} locations packed into {args.dst}')
     if args.verify:
-        verify(source, packed, args.workers, progress=True)
+        verify(source, packed, args.workers, progress=True, scale=args.scale)
         print(f'{args.dst} is whole and equal to {args.src}')

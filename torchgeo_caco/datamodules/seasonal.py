@@ -104,6 +104,7 @@ class SeasonalTemporalDataModule(BaseDataModule):
             'seed': seed,
             'on_bad_location': on_bad_location,
             'size': size,
+            'nodata': nodata,
         }
         self.size, self.download, self.checksum = size, download, checksum
         self.root, self.bands, self.periods, self.flatten = root, tuple(bands), periods, flatten
@@ -191,7 +192,7 @@ class SeasonalTemporalDataModule(BaseDataModule):
                 f'be read, e.g. {dataset.replaced[0]}'
             )
         logger.warning(
-            '%s: of %d locations %s.', dataset.store.root, len(dataset.store), ', and '.join(told)
+            '%s: of %d locations %s.', dataset.store.root, dataset.found, ', and '.join(told)
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -208,7 +209,8 @@ class SeasonalTemporalDataModule(BaseDataModule):
             ValueError: If its bands are not those of this datamodule.
         """
         saved = [str(band) for band in state_dict.get('bands', ())]
-        if saved != list(self.bands):
+        # B4 and B04 are the same band.
+        if [canonical_band(band) for band in saved] != [canonical_band(b) for b in self.bands]:
             path = getattr(self.trainer, 'ckpt_path', None) or 'the checkpoint'
             raise ValueError(
                 f'{path} is of a run with bands {", ".join(saved) or "unknown"}, but this one has '

@@ -17,7 +17,7 @@ from torchgeo.datasets import SeasonalContrastS2
 from urllib3.util import Retry
 
 from ..fetching import fetch, verify
-from .unpack import unpack
+from .unpack import is_empty, unpack
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def _caco_1m(pattern: str) -> list[Remote]:
             f'{ZENODO} offers these parts of clean_1m_geography.tar.gz: {names}; '
             f'{len(RECORDS)} were expected; download them by hand into the root.'
         )
-    return sorted(found, key=lambda remote: remote.name)
+    return sorted(found, key=lambda remote: _rank(remote.name))
 
 
 def _seco(version: str) -> Archive:
@@ -138,7 +138,9 @@ def archive(size: Size) -> Archive:
         '100k': Archive('clean_100k_geography', r'[\w.-]*100k[\w-]*\.tar\.gz', _caco_100k),
         '1m': Archive(
             'clean_1m_geography',
-            r'clean_1m_geography(\.tar\.gz|_part[\w-]+)',
+            # As published, and as others call what they split; .partial is half a download.
+            r'clean_1m_geography('
+            r'\.tar\.gz|_part[\w-]+(\.tar\.gz)?|\.tar\.gz\.(part(?!ial$)[\w-]+|\d+|[a-z]{2}))',
             _caco_1m,
             len(RECORDS),
         ),
@@ -175,16 +177,18 @@ def provide(
     """
     root, known = Path(root), archive(size)
     folder = root / known.directory
-    if folder.is_dir():
+    if folder.is_dir() and not is_empty(folder):
         return folder
     if not download and not _local(root, known):
+        if folder.is_dir():
+            return folder
         raise FileNotFoundError(
             f'{folder} is missing, and so is its archive; use download=True, or put '
             f'{known.directory} or its archive into {root}.'
         )
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f'.{known.directory}.lock'):
-        if folder.is_dir():
+        if folder.is_dir() and not is_empty(folder):
             return folder
         files = _local(root, known)
         if download and not _complete(files, known):
@@ -204,15 +208,30 @@ def provide(
 
 def _local(root: Path, known: Archive) -> list[Path]:
     """Archives that are there: one, or all parts of one."""
-    names = sorted(root.iterdir()) if root.is_dir() else []
-    files = [path for path in names if re.fullmatch(known.pattern, path.name) and path.is_file()]
-    whole = [path for path in files if path.suffix == '.gz']
-    return whole[:1] or files
+    files = [
+        path
+        for path in (root.iterdir() if root.is_dir() else ())
+        if re.fullmatch(known.pattern, path.name) and path.is_file()
+    ]
+    files.sort(key=lambda path: _rank(path.name))
+    return [path for path in files if _is_whole(path, known)][:1] or files
+
+
+def _is_whole(path: Path, known: Archive) -> bool:
+    """Whether a file is no part of an archive."""
+    return known.parts == 1 or path.name == f'{known.directory}.tar.gz'
 
 
 def _complete(files: list[Path], known: Archive) -> bool:
     """Whether that is one whole archive, or as many parts as were published."""
-    return len(files) == known.parts or (len(files) == 1 and files[0].suffix == '.gz')
+    return len(files) == known.parts or (len(files) == 1 and _is_whole(files[0], known))
+
+
+def _rank(name: str) -> list[str | int]:
+    """Sorts part 10 after part 9."""
+    pieces: list[str | int] = list(re.split(r'([0-9]+)', name))
+    pieces[1::2] = [int(digits) for digits in pieces[1::2]]
+    return pieces
 
 
 def _get(url: str) -> str:

@@ -54,23 +54,27 @@ def read_each(
     return used
 
 
-def find_empty(images: NDArray[Any], nodata: float) -> tuple[int, int] | None:
+def find_empty(images: NDArray[Any], nodata: float | None) -> tuple[int, int] | None:
     """Find an image without data.
 
     Args:
         images: Shape (B, T, C, H, W).
-        nodata: The value that marks nodata; may be NaN.
+        nodata: The value that marks nodata, or None; NaN always does.
 
     Returns:
         Its position (b, t) if there is one that is nodata in all bands and pixels.
     """
+    floats = images.dtype.kind == 'f'
+    if nodata is None and not floats:
+        return None
 
-    def same(values: NDArray[Any]) -> NDArray[np.bool_]:
-        return np.isnan(values) if np.isnan(nodata) else values == nodata
+    def without(values: NDArray[Any]) -> Any:
+        empty = np.isnan(values) if floats else False
+        return empty if nodata is None else empty | (values == nodata)
 
     # All pixels only where a few are nodata: each look at a fresh batch waits for memory.
     down, across = (max(1, size // 4) for size in images.shape[-2:])
-    for b, t in np.argwhere(same(images[:, :, 0, ::down, ::across]).all((2, 3))):
-        if same(images[b, t]).all():
+    for b, t in np.argwhere(without(images[:, :, 0, ::down, ::across]).all((2, 3))):
+        if without(images[b, t]).all():
             return int(b), int(t)
     return None

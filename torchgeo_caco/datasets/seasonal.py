@@ -54,6 +54,7 @@ class SeasonalTemporalDataset(NonGeoDataset):
         size: Size | None = None,
         download: bool = False,
         checksum: bool = True,
+        nodata: float | None = 0,
     ) -> None:
         """Initialize a new SeasonalTemporalDataset instance.
 
@@ -79,6 +80,8 @@ class SeasonalTemporalDataset(NonGeoDataset):
                 ``'seco-1m'`` (five dates a location: use ``periods=1``).
             download: Whether to download that archive if it is missing.
             checksum: Whether to check that archive before it is unpacked.
+            nodata: Value of pixels without data if the store says none; None: no value is. NaN
+                always is.
 
         Raises:
             ConnectionError: If an archive cannot be downloaded.
@@ -108,6 +111,7 @@ class SeasonalTemporalDataset(NonGeoDataset):
         # In shared memory, so that workers that live on see a new epoch. -1: never set.
         self._epoch = torch.full((1,), -1, dtype=torch.int64).share_memory_()
         self.on_bad_location = on_bad_location
+        self.nodata = nodata if self.store.nodata is None else self.store.nodata
         self._select(days, seasons_per_period, on_bad_location)
         # Workers say here which locations they replaced; shared as the epoch is.
         self._replaced = torch.zeros(len(self._numbers), dtype=torch.bool).share_memory_()
@@ -118,16 +122,23 @@ class SeasonalTemporalDataset(NonGeoDataset):
         ranges = split_periods(dates, split, self.periods, seasons_per_period)
         need = 1 if self.replacement else self.seasons
         good = (ranges[..., 1] >= need).all(axis=1) | (self.sample == 'image')
-        self.skipped = tuple(self.store.names[i] for i in np.flatnonzero(~good))
+        few = [self.store.names[i] for i in np.flatnonzero(~good)]
+        self.skipped = tuple(sorted([*few, *self.store.undated]))
         if self.skipped:
-            count = f'{len(self.skipped)} of {len(self.store)} locations'
-            why = f'fewer than {need} dates in a period, e.g. {self.skipped[0]}'
+            count = f'{len(self.skipped)} of {self.found} locations'
+            least = f'fewer than {need} dates in a period'
+            why = f'{"no date" if self.sample == "image" else least}, e.g. {self.skipped[0]}'
             if on_bad_location == 'raise' or not good.any():
                 raise ValueError(f'{self.root}: {count} cannot be used: {why}.')
             logger.warning('%s: %s skipped: %s', self.root, count, why)
         self._numbers = np.flatnonzero(good)
         self._ranges = ranges[good]
         self._images = self.store.counts[self._numbers].cumsum()
+
+    @property
+    def found(self) -> int:
+        """Number of locations found, those without any date too."""
+        return len(self.store) + len(self.store.undated)
 
     @property
     def location_names(self) -> tuple[str, ...]:
@@ -287,13 +298,13 @@ class SeasonalTemporalDataset(NonGeoDataset):
         """Read images of shape (B, P S, C, H, W), each with data, into an array."""
         times = times.reshape(len(locations), -1)
         images = self.store.read_batch(self._numbers[locations], times, self.bands, out)
-        nodata = 0 if self.store.nodata is None else self.store.nodata
-        empty = find_empty(images, nodata)
+        empty = find_empty(images, self.nodata)
         if empty is not None:
             number, time = self._numbers[locations[empty[0]]], times[empty]
+            value = images[empty][0, 0, 0]
             raise ValueError(
                 f'{self.store.root / self.store.names[number]}: the image of '
-                f'{self.store.dates(number)[time]} holds nothing but nodata ({nodata:g}); '
+                f'{self.store.dates(number)[time]} holds nothing but nodata ({value:g}); '
                 'pixels with data were expected.'
             )
 

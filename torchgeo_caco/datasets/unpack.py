@@ -14,13 +14,20 @@ import zlib
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any
 
 from tqdm import tqdm
 
+from ..stores.folder import folder_date
+
 #: Characters of somebody else's message that are passed on.
 LONGEST = 300
+
+
+#: What macOS puts into archives, beside a file ``._NAME`` for each file.
+_MACOS = ('__MACOSX', '.DS_Store')
 
 
 @dataclass(frozen=True)
@@ -54,26 +61,27 @@ def unpack(
     """Unpack a tar (also compressed) or zip archive into a new folder.
 
     Everything is written to a hidden folder beside *target*, which gets its name once it is whole.
-    Of an archive that holds a single folder the content of that folder is taken. Files are written
-    by their bytes alone: no owners, no modes, and nothing but files and folders.
+    Of an archive that holds a single folder the content of that folder is taken, and again of that,
+    unless it is a location (a folder with dates). What macOS adds to archives is left out. Files
+    are written by their bytes alone: no owners, no modes, and nothing but files and folders.
 
     Args:
         archives: The archive; a tar may come in several parts, which are read one after another as
             if they were one file.
-        target: The folder to make; it must not exist.
+        target: The folder to make; it must not exist, or be empty.
         limits: What the archive may become.
 
     Returns:
         *target*.
 
     Raises:
-        FileExistsError: If *target* exists.
+        FileExistsError: If *target* exists and is not empty.
         ValueError: If the archive is damaged or unsafe; nothing is left of it.
         OSError: If it cannot be written, as when the disk is full; nothing is left of it.
     """
     paths, target = [Path(archive) for archive in archives], Path(target)
     limits = Limits() if limits is None else limits
-    if target.exists():
+    if target.exists() and not is_empty(target):
         raise FileExistsError(f'{target} exists; {paths[0]} was not unpacked.')
     partial = target.with_name(f'.{target.name}.partial')
     if partial.exists():
@@ -81,24 +89,44 @@ def unpack(
     partial.mkdir(parents=True)
     try:
         _write_all(paths, partial, limits)
-        entries = list(partial.iterdir())
         if not any(path.is_file() for path in partial.rglob('*')):
             raise ValueError(f'{paths[0]} is empty; locations were expected in it.')
-        single = len(entries) == 1 and entries[0].is_dir()
+        top = _without_wrapping(partial)
         if hasattr(os, 'sync'):
             # Else a power failure could leave the new name and empty files.
             os.sync()
-        os.replace(entries[0] if single else partial, target)
+        if target.exists():
+            target.rmdir()
+        os.replace(top, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether there is a folder, and nothing in it."""
+    return folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())
+
+
+def _without_wrapping(folder: Path) -> Path:
+    """The folder of the locations: below those that hold nothing but one other folder."""
+    while True:
+        # Not all at once: there may be a million locations.
+        with os.scandir(folder) as entries:
+            first, *more = islice(entries, 2)
+        if more or not first.is_dir():
+            return folder
+        with os.scandir(first.path) as entries:
+            if any(folder_date(entry.name) is not None for entry in entries):
+                return folder
+        folder = Path(first.path)
 
 
 def _write_all(paths: list[Path], folder: Path, limits: Limits) -> None:
     """Write all members below a folder."""
     source = _Joined(paths)
     allowed = max(limits.ratio * source.total, limits.free_bytes)
-    written = 0
+    written, depth = 0, len(folder.parts)
     is_zip = len(paths) == 1 and source.peek().startswith(b'PK')
     members = _zip_members(paths[0]) if is_zip else _tar_members(source, allowed)
     try:
@@ -111,6 +139,8 @@ def _write_all(paths: list[Path], folder: Path, limits: Limits) -> None:
                 if count > limits.members:
                     raise ValueError(f'it has more than {limits.members} members')
                 path = _safe_path(folder, member.name)
+                if any(part in _MACOS or part.startswith('._') for part in path.parts[depth:]):
+                    continue
                 if member.content is None:
                     path.mkdir(parents=True, exist_ok=True)
                     continue

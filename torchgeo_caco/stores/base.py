@@ -18,6 +18,8 @@ from shapely.geometry.polygon import Polygon
 
 #: Data types that a store may have; PyTorch knows all of them.
 DTYPES = ('uint8', 'uint16', 'int16', 'float32')
+#: Units that a store may say; whatever it does not say is found out from its values.
+SCALES = ('0-255', 'reflectance')
 #: Coordinate reference system of an image, and the transform from its pixels to that system.
 Place = tuple[str, Affine]
 
@@ -53,6 +55,28 @@ def footprint(crs: Any, transform: Affine, size: tuple[int, int]) -> BaseGeometr
     return shape(transform_geom(crs, 'EPSG:4326', mapping(corners)))
 
 
+def known_footprint(crs: Any, transform: Affine, size: tuple[int, int]) -> BaseGeometry | None:
+    """The ground that an image covers, if that can be told.
+
+    Args:
+        crs: Coordinate reference system, anything rasterio understands.
+        transform: From pixels to that system.
+        size: Height and width in pixels.
+
+    Returns:
+        Its outline in EPSG:4326; None if the system is a local one, or the image lies where the
+        system knows no place.
+    """
+    try:
+        ground = footprint(crs, transform, size)
+    except Exception:
+        # GDAL's own errors come through, whose classes are private, and those of GEOS.
+        return None
+    # What a projection does not know may also become infinite, or lie beyond a pole.
+    west, south, east, north = ground.bounds
+    return ground if np.isfinite([west, east]).all() and -90 <= south <= north <= 90 else None
+
+
 class SeasonalStore(ABC):
     """Images of many locations, at several dates each.
 
@@ -67,6 +91,7 @@ class SeasonalStore(ABC):
         shape: Height and width in pixels of every image.
         nodata: The value that marks nodata, if the store says one.
         scale: ``'0-255'`` or ``'reflectance'`` (times 10000), if the store says it.
+        undated: Names of places that were meant as locations, but have no date.
     """
 
     root: Path
@@ -76,6 +101,7 @@ class SeasonalStore(ABC):
     shape: tuple[int, int]
     nodata: float | None = None
     scale: str | None = None
+    undated: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Number of locations."""

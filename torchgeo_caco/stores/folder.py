@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from shapely.geometry.base import BaseGeometry
 
-from .base import DTYPES, Place, SeasonalStore, SeasonalWriter, canonical_band, footprint
+from .base import DTYPES, Place, SeasonalStore, SeasonalWriter, canonical_band, known_footprint
 
 LAYOUT = '<location>/<date>/<band>.tif'
 
@@ -30,8 +31,12 @@ _ORDER = [*(f'B{i}' for i in range(1, 9)), 'B8A', *(f'B{i}' for i in range(9, 13
 _GDAL = {'GDAL_DISABLE_READDIR_ON_OPEN': 'EMPTY_DIR'}
 #: Height and width of the largest image: a Sentinel-2 tile has 10980. More is a damaged header.
 _LARGEST = 16384
-#: Locations whose first date is looked at until one says what the images are like.
+#: Locations, evenly spread, whose first dates vote on what the images are like.
+_VOTERS = 25
+#: Locations that are tried one after another if none of those can be read.
 _REFERENCES = 100
+#: Pixels by which the sizes of images may differ.
+_TOLERANCE = 2
 #: Half of the time of an opening goes into a georeference, which pixels do not need.
 _PIXELS_ONLY = {'GEOREF_SOURCES': 'NONE'}
 _THREADS = 8
@@ -56,6 +61,14 @@ def folder_date(name: str) -> np.datetime64 | None:
         return None
 
 
+def _may_be_location(name: str, entries: list[os.DirEntry[str]]) -> bool:
+    """Whether a folder without dates looks like a location: it is empty, or holds folders."""
+    if name.endswith('.partial') or name == '__MACOSX':
+        return False
+    shown = [entry for entry in entries if not entry.name.startswith('.')]
+    return not shown or any(entry.is_dir() for entry in shown)
+
+
 def _bands(folder: Path) -> dict[str, str]:
     """Files of the bands in a folder by their canonical names, in Sentinel-2's order."""
     names = os.listdir(folder) if folder.is_dir() else []
@@ -63,6 +76,33 @@ def _bands(folder: Path) -> dict[str, str]:
     bands = {canonical_band(Path(file).stem): file for file in sorted(files)}
     rank = {band: i for i, band in enumerate(_ORDER)}
     return dict(sorted(bands.items(), key=lambda item: rank.get(item[0], len(rank))))
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What the images of a date are like.
+
+    Attributes:
+        folder: Folder of the date.
+        files: Files of the bands by their canonical names.
+        grid: Height and width of the finest band.
+        finest: Its position.
+        dtype: Data type of the first band.
+        nodata: Its nodata value.
+    """
+
+    folder: Path
+    files: dict[str, str]
+    grid: tuple[int, int]
+    finest: int
+    dtype: np.dtype[Any]
+    nodata: float | None
+
+    def is_like(self, other: '_Look') -> bool:
+        """Whether both have the same bands, data type and, but for a pixel or two, size."""
+        off = max(abs(a - b) for a, b in zip(self.grid, other.grid, strict=True))
+        same = self.files.keys() == other.files.keys() and self.dtype == other.dtype
+        return same and off <= _TOLERANCE
 
 
 @lru_cache(maxsize=1)
@@ -82,17 +122,21 @@ class FolderStore(SeasonalStore):
     Sizes that differ by a pixel or two are cropped or padded about the centre. Bands of a coarser
     grid (Sentinel-2's 20 m and 60 m bands at a half and a sixth of the size) are resampled to the
     finest one, bilinearly. Whatever does not start with a date is ignored.
+
+    Attributes:
+        undated: Names of folders that look like locations, but hold no date; none of *names*.
     """
 
     def __init__(self, root: str | Path, size: int | None = None) -> None:
-        """Find all locations and dates; only one date is opened, to see what the images are like.
+        """Find all locations and dates, and see what the images are like.
 
-        That is the first date of the first location where it can be read.
+        The first dates of at most 25 locations are opened for that. What most of them agree on
+        counts, so that one odd image spoils nothing but its own location.
 
         Args:
             root: Folder with a folder for each location.
             size: Height and width of the images in pixels, cropped or padded about the centre;
-                by default those of the first image's largest band.
+                by default those of the largest band.
 
         Raises:
             FileNotFoundError: If *root* is missing or has no location.
@@ -102,54 +146,51 @@ class FolderStore(SeasonalStore):
         if not self.root.is_dir():
             raise FileNotFoundError(f'{root} is no folder; one with {LAYOUT} was expected.')
         found: dict[str, list[tuple[np.datetime64, str]]] = {}
+        undated = []
         for place in os.scandir(self.root):
             if place.name.startswith('.') or not place.is_dir():
                 continue
+            entries = list(os.scandir(place.path))
             dated = [
                 (date, entry.name)
-                for entry in os.scandir(place.path)
+                for entry in entries
                 if (date := folder_date(entry.name)) is not None and entry.is_dir()
             ]
             if dated:
                 found[place.name] = sorted(dated)
+            elif _may_be_location(place.name, entries):
+                undated.append(place.name)
         if not found:
             raise FileNotFoundError(f'{root} has no location; {LAYOUT} was expected.')
-        self.names = tuple(sorted(found))
+        self.names, self.undated = tuple(sorted(found)), tuple(sorted(undated))
         self._dates = [np.array([date for date, _ in found[name]]) for name in self.names]
         self._folders = [[folder for _, folder in found[name]] for name in self.names]
         self._counts = np.array([len(dates) for dates in self._dates])
 
-        self._reference = self._find_reference()
+        look = self._find_reference()
+        self._reference, self._files = look.folder, list(look.files.values())
+        self.bands = tuple(Path(file).stem for file in self._files)
+        self._grid, self._finest = look.grid, look.finest
+        self.dtype, self.nodata = look.dtype, look.nodata
         self.shape = self._grid if size is None else (size, size)
 
-    def _find_reference(self) -> Path:
-        """The first location's first date, or the next one's if that cannot be read."""
+    def _find_reference(self) -> _Look:
+        """The first of the images that are like most others."""
+        count = len(self.names)
+        voters = sorted({i * count // _VOTERS for i in range(_VOTERS)})
+        looks: list[_Look] = []
         first: ValueError | None = None
-        for name, folders in zip(self.names[:_REFERENCES], self._folders, strict=False):
+        for turn, i in enumerate([*voters, *range(min(count, _REFERENCES))]):
+            if looks and turn >= len(voters):
+                break
             try:
-                self._look(folder := self.root / name / folders[0])
+                looks.append(_look(self.root / self.names[i] / self._folders[i][0]))
             except ValueError as error:
                 first = first or error
-            else:
-                return folder
-        assert first is not None
-        raise first
-
-    def _look(self, folder: Path) -> None:
-        """Take bands, size and data type from a date's files."""
-        self._files = list(_bands(folder).values())
-        if not self._files:
-            raise ValueError(f'{folder} has no band; files like B4.tif were expected.')
-        self.bands = tuple(Path(file).stem for file in self._files)
-        with _quiet():
-            headers = [_header(folder / file) for file in self._files]
-        self._grid = max(header['shape'] for header in headers)
-        self._finest = max(range(len(headers)), key=lambda i: headers[i]['shape'])
-        self.dtype, self.nodata = np.dtype(headers[0]['dtype']), headers[0]['nodata']
-        if self.dtype.name not in DTYPES:
-            raise ValueError(
-                f'{folder / self._files[0]} is {self.dtype}, not one of {", ".join(DTYPES)}.'
-            )
+        if first is not None and not looks:
+            raise first
+        # Of several with as many votes, max takes the first.
+        return max(looks, key=lambda look: sum(look.is_like(other) for other in looks))
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -195,7 +236,7 @@ class FolderStore(SeasonalStore):
             paths = [self._path(i, 0, 0) for i in range(len(self))]
             headers = list(_pool(os.getpid()).map(_header, paths))
         return [
-            footprint(header['crs'], header['transform'], header['shape'])
+            known_footprint(header['crs'], header['transform'], header['shape'])
             if header['crs'] is not None
             else None
             for header in headers
@@ -235,7 +276,7 @@ class FolderStore(SeasonalStore):
                 )
             ratio = max(1, round(self._grid[0] / file.height))
             off = np.abs(np.array(self._grid) - ratio * np.array(file.shape)).max()
-            if ratio not in _RATIOS or off > 2 * ratio:
+            if ratio not in _RATIOS or off > _TOLERANCE * ratio:
                 raise ValueError(
                     f'{path} has {file.height} x {file.width} pixels; {self._grid[0]} x '
                     f'{self._grid[1]}, or a half, a third or a sixth of it, was expected.'
@@ -246,6 +287,21 @@ class FolderStore(SeasonalStore):
             except RasterioError as error:
                 raise ValueError(f'{path} is damaged: {_reason(error)}.') from None
         out[...] = _centre(image, self.shape)
+
+
+def _look(folder: Path) -> _Look:
+    """See what the images of a date are like, by what their files say."""
+    files = _bands(folder)
+    if not files:
+        raise ValueError(f'{folder} has no band; files like B4.tif were expected.')
+    paths = [folder / file for file in files.values()]
+    with _quiet():
+        headers = [_header(path) for path in paths]
+    finest = max(range(len(headers)), key=lambda i: headers[i]['shape'])
+    dtype, nodata = np.dtype(headers[0]['dtype']), headers[0]['nodata']
+    if dtype.name not in DTYPES:
+        raise ValueError(f'{paths[0]} is {dtype}, not one of {", ".join(DTYPES)}.')
+    return _Look(folder, files, headers[finest]['shape'], finest, dtype, nodata)
 
 
 def _quiet() -> AbstractContextManager[object]:

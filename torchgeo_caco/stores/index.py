@@ -10,7 +10,7 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from .base import Place, footprint
+from .base import Place, known_footprint
 
 _GEO = {
     'version': '1.0.0',
@@ -69,7 +69,8 @@ class IndexRows:
         """
         count = len(dates)
         # Mostly all images of a location cover the same ground.
-        ground = {p: footprint(*p, self.shape).wkb for p in places if p is not None}
+        known = {p: known_footprint(*p, self.shape) for p in places if p is not None}
+        ground = {p: None if area is None else area.wkb for p, area in known.items()}
         for name, values in (
             ('location', [location] * count),
             ('date', dates.astype('datetime64[ms]')),

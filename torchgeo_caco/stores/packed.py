@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from pyarrow.lib import ArrowException
 from shapely.geometry.base import BaseGeometry
 
-from .base import DTYPES, Place, SeasonalStore, SeasonalWriter
+from .base import DTYPES, SCALES, Place, SeasonalStore, SeasonalWriter
 from .index import IndexRows, outlines
 
 FORMAT = 'torchgeo_caco.PackedStore'
@@ -48,7 +48,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
                 and len(meta['shape']) == 2
                 and all(isinstance(n, int) and n > 0 for n in meta['shape'] + meta['shards'])
                 and isinstance(meta['nodata'], int | float | None)
-                and meta['scale'] in (None, '0-255', 'reflectance')
+                and meta['scale'] in (None, *SCALES)
             )
             if not sound or not meta['bands'] or not meta['shards']:
                 raise ValueError('an entry is not as expected')

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from ..locking import alone
-from .base import SeasonalStore
+from .base import SCALES, SeasonalStore
 from .index import SCHEMA, IndexRows
 from .packed import SHARD_BYTES, PackedStore, checksum, shard_path, write_header, write_meta
 from .parallel import run_all
@@ -26,6 +26,7 @@ def pack(
     workers: int = 0,
     shard_bytes: int = SHARD_BYTES,
     progress: bool = False,
+    scale: str | None = None,
 ) -> PackedStore:
     """Write a packed store of what another store holds.
 
@@ -39,6 +40,8 @@ def pack(
         workers: Processes that read and write; 0: this one.
         shard_bytes: Size of a shard; a location is never divided.
         progress: Whether to show a progress bar.
+        scale: Units to write down, ``'0-255'`` or ``'reflectance'`` (times 10000); those of the
+            source by default. Values stay as they are.
 
     Returns:
         The packed store.
@@ -46,9 +49,11 @@ def pack(
     Raises:
         FileExistsError: If *root* exists and is not empty.
         BlockingIOError: If another process is packing into *root*.
-        ValueError: If a band is unknown, an image cannot be read, or the interrupted attempt was of
-            another source.
+        ValueError: If a band or *scale* is unknown, an image cannot be read, or the interrupted
+            attempt was of another source.
     """
+    if scale not in (None, *SCALES):
+        raise ValueError(f'scale must be one of {", ".join(SCALES)} or None, not {scale!r}.')
     root = Path(root)
     root.parent.mkdir(parents=True, exist_ok=True)
     partial = root.parent / f'.{root.name}.partial'
@@ -57,7 +62,8 @@ def pack(
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
             raise FileExistsError(f'{root} exists and is not empty; nothing was written.')
         partial.mkdir(exist_ok=True)
-        job = _Job(source, partial, [source.bands[b] for b in source.band_positions(bands)])
+        taken = [source.bands[b] for b in source.band_positions(bands)]
+        job = _Job(source, partial, taken, source.scale if scale is None else scale)
         firsts = _plan(job, shard_bytes)
         if not (partial / 'meta.json').exists():
             _write_shards(job, firsts, workers, progress)
@@ -71,10 +77,12 @@ def pack(
 class _Job:
     """What all workers need to know."""
 
-    def __init__(self, source: SeasonalStore, folder: Path, bands: list[str]) -> None:
+    def __init__(
+        self, source: SeasonalStore, folder: Path, bands: list[str], scale: str | None
+    ) -> None:
         self.source, self.folder, self.bands = source, folder, bands
         self.dtype, self.shape = source.dtype, source.shape
-        self.nodata, self.scale = source.nodata, source.scale
+        self.nodata, self.scale = source.nodata, scale
 
 
 def _part_path(folder: Path, shard: int) -> Path:
@@ -86,7 +94,7 @@ def _plan(job: _Job, shard_bytes: int) -> list[int]:
     """First location of each shard: as it was begun, or a new plan."""
     source, path = job.source, job.folder / 'plan.json'
     digest = hashlib.sha256(
-        repr([job.bands, source.dtype.name, source.shape, source.nodata, source.scale]).encode()
+        repr([job.bands, source.dtype.name, source.shape, source.nodata, job.scale]).encode()
     )
     for i, name in enumerate(source.names):
         digest.update(name.encode() + b'\0' + source.dates(i).astype(np.int64).tobytes())
@@ -94,8 +102,8 @@ def _plan(job: _Job, shard_bytes: int) -> list[int]:
         plan = json.loads(path.read_text())
         if plan['source'] != digest.hexdigest():
             raise ValueError(
-                f'{job.folder} was begun with another source or other bands; delete it to begin '
-                'anew.'
+                f'{job.folder} was begun with another source or other bands or another scale; '
+                'delete it to begin anew.'
             )
         begun: list[int] = plan['firsts']
         return begun

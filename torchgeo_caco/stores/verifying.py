@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from rasterio.crs import CRS
 from tqdm import tqdm
 
-from .base import SeasonalStore
+from .base import Place, SeasonalStore
 from .packed import PackedStore, checksum, shard_path
 from .parallel import run_all
 
@@ -14,15 +15,22 @@ _Stores = tuple[SeasonalStore, PackedStore]
 
 
 def verify(
-    source: SeasonalStore, packed: PackedStore, workers: int = 0, progress: bool = False
+    source: SeasonalStore,
+    packed: PackedStore,
+    workers: int = 0,
+    progress: bool = False,
+    scale: str | None = None,
 ) -> None:
     """Compare a packed store with its own checksums, and every image with the source's.
+
+    Where both know it, also the system and the transform of each image.
 
     Args:
         source: The store that was packed.
         packed: The packed store; it may have fewer bands.
         workers: Processes that compare; 0: this one.
         progress: Whether to show a progress bar.
+        scale: Units that the packed store should say; the source's by default.
 
     Raises:
         ValueError: If anything differs; says what and where.
@@ -45,14 +53,16 @@ def verify(
                 bar.update()
 
         run(_check_file, [(name, packed.checksums[name]) for name in files])
-        _compare_facts(source, packed)
+        _compare_facts(source, packed, scale)
         run(_check_images, spans)
 
 
-def _compare_facts(source: SeasonalStore, packed: PackedStore) -> None:
+def _compare_facts(source: SeasonalStore, packed: PackedStore, scale: str | None) -> None:
     """Compare all but pixels."""
+    if scale is not None and packed.scale != scale:
+        raise ValueError(f'{packed.root} says scale {packed.scale}; {scale} was expected.')
     source.band_positions(packed.bands)
-    for fact in ('names', 'dtype', 'shape', 'nodata', 'scale'):
+    for fact in ('names', 'dtype', 'shape', 'nodata', *(['scale'] if scale is None else [])):
         ours, theirs = getattr(packed, fact), getattr(source, fact)
         # As text too, since NaN is not equal to itself.
         if ours != theirs and repr(ours) != repr(theirs):
@@ -87,4 +97,19 @@ def _check_images(stores: _Stores, first: int, last: int) -> str | None:
                 f'{packed.root} and {source.root} differ in {source.names[i]} of '
                 f'{source.dates(i)[wrong[0]]}.'
             )
+        for time, place, ours in zip(times, source.places(i), packed.places(i), strict=True):
+            # Some stores are written without places, which are no others.
+            if place is not None and ours is not None and not _same_place(place, ours):
+                return (
+                    f'{packed.root} and {source.root} differ in where the image of '
+                    f'{source.names[i]} of {source.dates(i)[time]} lies.'
+                )
     return None
+
+
+def _same_place(one: Place, other: Place) -> bool:
+    """Whether system and transform are the same."""
+    if list(one[1])[:6] != list(other[1])[:6]:
+        return False
+    # One system may be written in several ways.
+    return one[0] == other[0] or bool(CRS.from_user_input(one[0]) == CRS.from_user_input(other[0]))
