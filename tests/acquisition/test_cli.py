@@ -36,7 +36,9 @@ def test_download_and_fit(server, places, tmp_path, capsys, monkeypatch):
     assert 'period 1: 9 images from 2022-12-18 to 2023-06-04' in told
     assert 'between the periods: 4.00 years' in told
     assert f'18 images of 3 locations packed into {tmp_path / "packed"}' in told
-    verify(open_store(tmp_path / 'store'), open_store(tmp_path / 'packed'))
+    packed = open_store(tmp_path / 'packed')
+    assert packed.scale == 'reflectance'
+    verify(open_store(tmp_path / 'store'), packed, scale='reflectance')
     assert main(arguments) == 0
     assert f'{tmp_path / "packed"} was packed before' in capsys.readouterr().out
     assert main([*arguments, '--pack', str(tmp_path)]) == 1

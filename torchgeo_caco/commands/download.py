@@ -135,10 +135,10 @@ def run(args: Namespace) -> None:
     if summary.stopped or summary.failed:
         raise ConnectionError(f'{summary.stopped or "servers failed"}; the same command goes on.')
     if args.pack:
-        _pack(args.out, args.pack, args.workers)
+        _pack(args.out, args.pack, args.workers, plan.scale)
 
 
-def _pack(out: str, destination: str, workers: int) -> None:
+def _pack(out: str, destination: str, workers: int, scale: str) -> None:
     """Pack what was downloaded, unless an earlier call has done so."""
     source = open_store(out)
     if (Path(destination) / 'meta.json').exists():
@@ -150,7 +150,7 @@ def _pack(out: str, destination: str, workers: int) -> None:
             )
         print(f'{destination} was packed before')
         return
-    packed = pack(source, destination, workers=workers, progress=True)
+    packed = pack(source, destination, workers=workers, progress=True, scale=scale)
     print(f'{sum(packed.sizes)} images of {len(packed)} locations packed into {destination}')
 
 
