@@ -31,6 +31,7 @@ from ..distributed import (
 from ..losses.change_aware import LongTermNegatives, MaskOwn, QueueNegatives
 from ..memory import MemoryBank
 from ..models import load_encoder
+from ..models.size import size_arguments
 from ..reading import check_shapes
 from ..transforms import SeasonalViews, artificial_augmentation, moco_view, normalised_crop
 from ..transforms.views import statistics
@@ -117,7 +118,8 @@ class CACoTask(MoCo):
             moco_momentum: Momentum of the key encoder.
             gather_distributed: Whether keys of all processes are negatives. If not, each process
                 has queues of its own, of which only the first one's are saved.
-            size: Height and width of the crops in pixels.
+            size: Height and width of the crops in pixels. A network for images of one size, such
+                as a ViT, is built for this one.
             grayscale_weights: Weights of the bands for grayscale, unless RGB; equal by default.
             augmentation1: Makes views q and k1 from stretched images in [0, 1].
                 :func:`~torchgeo_caco.transforms.normalised_crop` by default.
@@ -192,18 +194,25 @@ class CACoTask(MoCo):
 
     def configure_models(self) -> None:
         """Make backbone, heads, their momentum copies, queues and the change estimate."""
+        name, channels = self.hparams['model'], self.hparams['in_channels']
+        arguments, features = size_arguments(name, channels, self.hparams['size'])
         if self.hparams['hidden_dim'] is None:
-            self.hparams['hidden_dim'] = self._hidden_dim()
+            self.hparams['hidden_dim'] = features
         # TorchGeo reads fewer forms, and drops the first layer when channel counts differ.
         weights, self.weights = self.weights, self.weights is True
         super().configure_models()
+        if arguments:
+            # TorchGeo passes none on.
+            self.backbone = timm.create_model(
+                name, in_chans=channels, num_classes=0, pretrained=weights is True, **arguments
+            )
         if weights and weights is not True:
             load_encoder(self.backbone, weights)
         del self.projection_head, self.projection_head_momentum
         # TorchGeo's tasks look for `model` when they read a checkpoint.
         self.model = self.backbone
         subspaces, dim = self.hparams['subspaces'], self.hparams['output_dim']
-        features, hidden = int(cast(int, self.backbone.num_features)), self.hparams['hidden_dim']
+        hidden = self.hparams['hidden_dim']
         self.projection_heads = nn.ModuleList(
             MoCoProjectionHead(features, hidden, dim, self.hparams['layers'], batch_norm=False)
             for _ in range(subspaces)
@@ -224,11 +233,6 @@ class CACoTask(MoCo):
         if self.hparams['channels_last']:
             self.backbone.to(memory_format=torch.channels_last)
             self.backbone_momentum.to(memory_format=torch.channels_last)
-
-    def _hidden_dim(self) -> int:
-        with torch.device('meta'):
-            model: Any = timm.create_model(self.hparams['model'], num_classes=0)
-            return int(model.num_features)
 
     def configure_losses(self) -> None:
         """Nothing to make: the loss is a function."""
