@@ -36,7 +36,14 @@ from ..reading import check_shapes
 from ..transforms import SeasonalViews, artificial_augmentation, moco_view, normalised_crop
 from ..transforms.views import statistics
 from .optim import build_optimizer
-from .step import StepOutput, check_data, contrast, embed, spread
+from .step import (
+    StepOutput,
+    check_data,
+    check_shapes_of_step,
+    contrast,
+    embed,
+    spread,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -390,8 +397,12 @@ class CACoTask(MoCo):
 
         Returns:
             Loss and figures.
+
+        Raises:
+            ValueError: If shapes do not belong together.
         """
         periods, subspaces = self.periods, self.hparams['subspaces']
+        check_shapes_of_step(query, keys, index, (changed, valid), subspaces, periods)
         query = query.flatten(0, 1) if query.ndim == 5 else query
         views = [key.flatten(0, 1) if key.ndim == 5 else key for key in keys]
         gated = self.hparams['long_term_negatives'] == 'changed'

@@ -99,6 +99,46 @@ def spread(features: Tensor) -> Tensor:
     return normalised.std(dim=0).mean() * normalised.shape[1] ** 0.5
 
 
+def check_shapes_of_step(
+    query: Tensor,
+    keys: Tensor | Sequence[Tensor],
+    index: Tensor,
+    labels: Sequence[Tensor | None],
+    subspaces: int,
+    periods: int,
+) -> None:
+    """See that what is given to ``CACoTask.step`` belongs together.
+
+    Args:
+        query: Rows, shape (B, P, C, H, W) or (B * P, C, H, W).
+        keys: As many as there are subspaces, each with the same rows.
+        index: Shape (B,).
+        labels: What is given for each row, shape (B, P) or (B * P,), or None.
+        subspaces: Number of subspaces.
+        periods: Number of periods P.
+
+    Raises:
+        ValueError: If something has another shape.
+    """
+
+    def fits(images: Tensor) -> bool:
+        rows = images.shape[:-3]
+        return rows in ((len(index), periods), (len(index) * periods,))
+
+    if index.ndim != 1 or len(keys) != subspaces or not all(map(fits, (query, *keys))):
+        raise ValueError(
+            f'step takes a query and {subspaces} key(s) of shape (B, {periods}, C, H, W) and the '
+            f'B numbers of their places, not a query of shape {tuple(query.shape)}, keys of shapes '
+            f'{[tuple(key.shape) for key in keys]} and an index of shape {tuple(index.shape)}.'
+        )
+    for each in labels:
+        if each is not None and each.numel() != len(index) * periods:
+            raise ValueError(
+                f'changed and valid must be of shape ({len(index)}, {periods}), '
+                f'not {tuple(each.shape)}.'
+            )
+
+
 def check_data(data: Any, periods: int, options: Mapping[str, Any]) -> None:
     """See that a datamodule fits the task, and warn if its queues are long for it.
 

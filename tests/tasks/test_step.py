@@ -1,0 +1,42 @@
+"""What a task refuses, and what it says of a run."""
+
+import pytest
+import torch
+
+from torchgeo_caco import CACoTask
+
+
+@pytest.mark.parametrize(
+    ('negatives', 'query', 'keys', 'places', 'more'),
+    [
+        ('never', (4, 2, 3, 32, 32), [(4, 2, 3, 32, 32)] * 3, 4, {}),
+        ('changed', (4, 1, 3, 32, 32), [(4, 1, 3, 32, 32)] * 3, 4, {}),
+        # As many rows as two places have.
+        ('changed', (4, 1, 3, 32, 32), [(4, 1, 3, 32, 32)] * 3, 2, {}),
+        ('changed', (4, 3, 32, 32), [(4, 3, 32, 32)] * 3, 4, {}),
+        ('changed', (4, 2, 3, 32, 32), [(4, 2, 3, 32, 32)] * 2, 4, {}),
+        ('changed', (4, 2, 3, 32, 32), [(4, 2, 3, 32, 32)] * 2 + [(2, 2, 3, 32, 32)], 4, {}),
+        ('changed', (2, 2, 3, 32, 32), [(2, 2, 3, 32, 32)] * 3, 2, {'valid': (4, 2)}),
+        ('changed', (2, 2, 3, 32, 32), [(2, 2, 3, 32, 32)] * 3, 2, {'changed': (2,)}),
+    ],
+)
+def test_wrong_shapes(negatives, query, keys, places, more):
+    task = CACoTask('resnet10t', size=32, memory_bank_size=16, long_term_negatives=negatives)
+    before = task.memory_bank.queue.clone()
+    labels = {name: torch.ones(shape, dtype=torch.bool) for name, shape in more.items()}
+    message = 'changed and valid must be of shape' if more else r'step takes a query and 3 key\(s\)'
+    with pytest.raises(ValueError, match=message):
+        task.step(
+            torch.rand(query), [torch.rand(key) for key in keys], torch.arange(places), **labels
+        )
+    assert torch.equal(task.memory_bank.queue, before)
+
+
+def test_flat_rows_are_those_of_places():
+    task = CACoTask('resnet10t', size=32, memory_bank_size=16).eval()
+    query, keys = torch.rand(2, 2, 3, 32, 32), torch.rand(3, 2, 2, 3, 32, 32)
+    state = {key: value.clone() for key, value in task.state_dict().items()}
+    loss = task.step(query, keys, torch.arange(2)).loss
+    task.load_state_dict(state)
+    flat = task.step(query.flatten(0, 1), keys.flatten(1, 2), torch.arange(2)).loss
+    assert torch.equal(loss, flat)
