@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
-from torchgeo_caco import CACoTask
+from torchgeo_caco import CACoTask, SeasonalTemporalDataModule
 
 
 @pytest.mark.parametrize(
@@ -40,3 +41,14 @@ def test_flat_rows_are_those_of_places():
     task.load_state_dict(state)
     flat = task.step(query.flatten(0, 1), keys.flatten(1, 2), torch.arange(2)).loss
     assert torch.equal(loss, flat)
+
+
+@pytest.mark.parametrize('precision', ['bf16-true', '16-true'])
+def test_a_precision_that_is_too_low(precision, tiny, tmp_path):
+    trainer = Trainer(
+        accelerator='cpu', max_epochs=1, logger=False, default_root_dir=tmp_path,
+        enable_progress_bar=False, enable_model_summary=False, precision=precision,
+    )  # fmt: skip
+    task = CACoTask('resnet10t', size=32, memory_bank_size=16)
+    with pytest.raises(ValueError, match=f"{precision}.* use 'bf16-mixed'"):
+        trainer.fit(task, datamodule=SeasonalTemporalDataModule(str(tiny), 4))

@@ -39,6 +39,7 @@ from .optim import build_optimizer
 from .step import (
     StepOutput,
     check_data,
+    check_precision,
     check_shapes_of_step,
     contrast,
     embed,
@@ -268,6 +269,7 @@ class CACoTask(MoCo):
         """
         if stage == 'fit':
             check_strategy(self.trainer)
+            check_precision(self.trainer)
             self._fused_norms = count_fused_norms(self.backbone)
         data: Any = getattr(self.trainer, 'datamodule', None)
         if stage != 'fit':

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.plugins import HalfPrecision
 from torch import Tensor, nn
 
 from ..losses import change_aware_logits, info_nce
@@ -137,6 +138,24 @@ def check_shapes_of_step(
                 f'changed and valid must be of shape ({len(index)}, {periods}), '
                 f'not {tuple(each.shape)}.'
             )
+
+
+def check_precision(trainer: Any) -> None:
+    """See that a trainer keeps weights, queues and estimates in full precision.
+
+    Args:
+        trainer: The trainer.
+
+    Raises:
+        ValueError: If it would convert them.
+    """
+    plugin = trainer.precision_plugin
+    if isinstance(plugin, HalfPrecision):
+        # Steps of the momentum encoder are too small for 16 bits: it would stand still.
+        raise ValueError(
+            f'trainer.precision={plugin.precision!r} would keep the momentum encoder, the queues '
+            "and the change estimates in 16 bits, which are too few; use 'bf16-mixed'."
+        )
 
 
 def check_data(data: Any, periods: int, options: Mapping[str, Any]) -> None:
