@@ -52,3 +52,18 @@ def test_a_precision_that_is_too_low(precision, tiny, tmp_path):
     task = CACoTask('resnet10t', size=32, memory_bank_size=16)
     with pytest.raises(ValueError, match=f"{precision}.* use 'bf16-mixed'"):
         trainer.fit(task, datamodule=SeasonalTemporalDataModule(str(tiny), 4))
+
+
+@pytest.mark.filterwarnings('ignore:The .*dataloader.* does not have many workers')
+@pytest.mark.parametrize('negatives', ['never', 'always', 'changed'])
+@pytest.mark.parametrize('spread', [0.05, 0.5])
+def test_a_collapse_is_told(spread, negatives, tiny, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr('torchgeo_caco.tasks.caco.spread', lambda features: torch.tensor(spread))
+    trainer = Trainer(
+        accelerator='cpu', max_epochs=1, limit_train_batches=2, logger=False,
+        default_root_dir=tmp_path, enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=False,
+    )  # fmt: skip
+    task = CACoTask('resnet10t', size=32, memory_bank_size=16, long_term_negatives=negatives)
+    trainer.fit(task, datamodule=SeasonalTemporalDataModule(str(tiny), 4, periods=task.periods))
+    assert ('features have collapsed: their spread is 0.050 of 1' in caplog.text) == (spread < 0.1)

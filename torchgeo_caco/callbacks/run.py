@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from ..checkpoints import AtomicCheckpointIO
 from ..loggers import MetricsLogger
 from .change import ChangeTracker
+from .collapse import CollapseWarning
 from .export import ModelFolderExport
 from .resume import ExactResume
 from .rows import LogBeforeSaving
@@ -63,6 +64,7 @@ def run_callbacks(task: LightningModule) -> list[Callback]:
             callbacks.append(SparingRichProgressBar(every, bar.theme))
     if getattr(task, 'periods', 1) == 2 and task.hparams['long_term_negatives'] == 'changed':
         callbacks.append(ChangeTracker(task.hparams['histogram_every']))
+    callbacks.append(CollapseWarning())
     # After the mixture is fitted.
     callbacks.append(LogBeforeSaving())
     if saver is not None:
