@@ -35,25 +35,12 @@ def run_callbacks(task: LightningModule) -> list[Callback]:
     if trainer.global_rank > 0:
         # Every process would say the same.
         logging.getLogger('torchgeo_caco').setLevel(logging.ERROR)
-    root = trainer.default_root_dir
-    automatic = len(trainer.loggers) == 1 and (
-        isinstance(trainer.logger, TensorBoardLogger | CSVLogger)
-        and not isinstance(trainer.logger, MetricsLogger)
-        and trainer.logger.name == 'lightning_logs'
-    )
-    if automatic:
-        trainer.loggers = [MetricsLogger()]
-    for logger in trainer.loggers:
-        if isinstance(logger, MetricsLogger):
-            logger.bind(root)
-    if len(trainer.loggers) == 1 and isinstance(trainer.logger, MetricsLogger):
-        trainer.loggers = [trainer.logger, TensorBoardLogger(root, name='', version='')]
+    settle(trainer)
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()
     callbacks: list[Callback] = [ExactResume()]
     saver = trainer.checkpoint_callback
     if saver is not None:
-        _keep_last(trainer, f'{root}/checkpoints')
         callbacks.append(ModelFolderExport())
     bar, every = trainer.progress_bar_callback, max(1, trainer.log_every_n_steps)
     if _on_gpu(trainer):
@@ -70,6 +57,28 @@ def run_callbacks(task: LightningModule) -> list[Callback]:
     if saver is not None:
         callbacks.append(SaveLast())
     return callbacks
+
+
+def settle(trainer: Any) -> None:
+    """Say where the files of a run lie, unless the user did; a second time changes nothing.
+
+    Args:
+        trainer: The trainer.
+    """
+    root = trainer.default_root_dir
+    automatic = len(trainer.loggers) == 1 and (
+        isinstance(trainer.logger, TensorBoardLogger | CSVLogger)
+        and not isinstance(trainer.logger, MetricsLogger)
+        and trainer.logger.name == 'lightning_logs'
+    )
+    if automatic:
+        trainer.loggers = [MetricsLogger()]
+    for logger in trainer.loggers:
+        if isinstance(logger, MetricsLogger):
+            logger.bind(root)
+    if len(trainer.loggers) == 1 and isinstance(trainer.logger, MetricsLogger):
+        trainer.loggers = [trainer.logger, TensorBoardLogger(root, name='', version='')]
+    _keep_last(trainer, f'{root}/checkpoints')
 
 
 def _keep_last(trainer: Any, folder: str) -> None:

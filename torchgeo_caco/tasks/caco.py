@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 import timm
 import torch
 from lightly.models.modules import MoCoProjectionHead
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torchgeo.tasks import MoCo
@@ -251,6 +251,23 @@ class CACoTask(MoCo):
         # A fused optimiser unscales gradients itself, too late for Lightning to clip them.
         fused = getattr(plugin, 'scaler', None) is None or not clip
         return build_optimizer(self, self.hparams, self.trainer.max_epochs, fused)
+
+    @property
+    def trainer(self) -> Any:
+        """The trainer; where a run's files lie is settled as soon as there is one.
+
+        Lightning looks for the checkpoint ``'last'`` before it asks for callbacks.
+        """
+        return super().trainer
+
+    @trainer.setter
+    def trainer(self, trainer: Any) -> None:
+        from ..callbacks.run import settle
+
+        inherited: Any = LightningModule.__dict__['trainer']
+        inherited.fset(self, trainer)
+        if isinstance(trainer, Trainer):
+            settle(trainer)
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Callbacks that belong to every run, and the folder in which its files lie."""
