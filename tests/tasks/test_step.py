@@ -1,10 +1,13 @@
 """What a task refuses, and what it says of a run."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from lightning.pytorch import Trainer
 
 from torchgeo_caco import CACoTask, SeasonalTemporalDataModule
+from torchgeo_caco.transforms import artificial_augmentation
 
 
 @pytest.mark.parametrize(
@@ -67,3 +70,33 @@ def test_a_collapse_is_told(spread, negatives, tiny, tmp_path, monkeypatch, capl
     task = CACoTask('resnet10t', size=32, memory_bank_size=16, long_term_negatives=negatives)
     trainer.fit(task, datamodule=SeasonalTemporalDataModule(str(tiny), 4, periods=task.periods))
     assert ('features have collapsed: their spread is 0.050 of 1' in caplog.text) == (spread < 0.1)
+
+
+@pytest.mark.parametrize(
+    ('bands', 'own', 'hue'),
+    [
+        (('B04', 'B3', 'B2'), False, True),
+        (('B2', 'B3', 'B4'), False, True),
+        (('B8', 'B4', 'B3'), False, False),
+        (('red', 'green', 'nir'), False, True),
+        (('B8', 'B4', 'B3'), True, True),
+    ],
+)
+def test_hue_is_for_red_green_and_blue(bands, own, hue):
+    given = {'augmentation2': artificial_augmentation(32)} if own else {}
+    task = CACoTask('resnet10t', size=32, memory_bank_size=16, **given)
+    task.trainer = Trainer(accelerator='cpu', logger=False, enable_checkpointing=False)
+    task.trainer.datamodule = SimpleNamespace(
+        bands=bands, periods=2, location_names=list('abcdefgh')
+    )
+    task.setup('fit')
+    names = [type(module).__name__ for module in task.augmentation2.modules()]
+    assert ('ColorJitter' in names) == hue
+    assert ('RandomBrightness' in names) != hue
+    assert task.augmentation2(torch.rand(2, 3, 40, 40)).shape == (2, 3, 32, 32)
+    # A task that knows nothing of the data takes the checkpoint.
+    other = CACoTask('resnet10t', size=32, memory_bank_size=16, **given)
+    checkpoint = {'state_dict': dict(task.state_dict()), 'caco_locations': list('abcdefgh')}
+    other.on_load_checkpoint(checkpoint)
+    other.load_state_dict(checkpoint['state_dict'])
+    assert torch.equal(other.memory_bank.queue, task.memory_bank.queue)

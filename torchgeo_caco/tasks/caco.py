@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import batched
 from typing import Any, Literal, cast
@@ -43,6 +43,7 @@ from .step import (
     check_shapes_of_step,
     contrast,
     embed,
+    may_be_rgb,
     spread,
 )
 
@@ -132,7 +133,8 @@ class CACoTask(MoCo):
             augmentation1: Makes views q and k1 from stretched images in [0, 1].
                 :func:`~torchgeo_caco.transforms.normalised_crop` by default.
             augmentation2: Makes views k0 and k2.
-                :func:`~torchgeo_caco.transforms.artificial_augmentation` by default.
+                :func:`~torchgeo_caco.transforms.artificial_augmentation` by default, without hue
+                and saturation if the data's three bands are known not to be red, green and blue.
             subspaces: 3 (SeCo, CACo), or 1 (MoCo).
             long_term_negatives: Whether the own place in the other period is a negative:
                 ``'never'``, ``'always'``, or where the place is estimated as ``'changed'``.
@@ -196,9 +198,11 @@ class CACoTask(MoCo):
         arguments = (size, in_channels, mean, std)
         if augmentation1 is None:
             self.augmentation1 = normalised_crop(*arguments, scale=crop_scale)
+        self._augment: Callable[..., nn.Module] | None = None
         if augmentation2 is None:
             make = moco_view if subspaces == 1 else artificial_augmentation
-            self.augmentation2 = make(*arguments, grayscale_weights, crop_scale)
+            self._augment = partial(make, *arguments, grayscale_weights, crop_scale)
+            self.augmentation2 = self._augment()
 
     def configure_models(self) -> None:
         """Make backbone, heads, their momentum copies, queues and the change estimate."""
@@ -299,6 +303,8 @@ class CACoTask(MoCo):
                 )
             return
         check_data(data, self.periods, self.hparams)
+        if self._augment is not None and not may_be_rgb(data.bands):
+            self.augmentation2 = self._augment(rgb=False)
         if self.estimator.names != tuple(data.location_names):
             self.estimator.allocate(data.location_names, self.device)
 
@@ -522,6 +528,12 @@ class CACoTask(MoCo):
         """
         path = getattr(self._trainer, 'ckpt_path', None) or 'the checkpoint'
         check_shapes(checkpoint.get('hyper_parameters', {}), self.hparams, path)
+        if self._augment is not None:
+            # Its constants depend on whether the bands of the data at hand are RGB.
+            state, own = checkpoint['state_dict'], self.state_dict()
+            for key in [key for key in state if key.startswith('augmentation2.')]:
+                del state[key]
+            state |= {k: v for k, v in own.items() if k.startswith('augmentation2.')}
         self._due = checkpoint.get('caco_momentum_step')
         self._compare_lengths(checkpoint.get('caco_max_epochs'), path)
         saved = checkpoint.get('caco_locations', [])

@@ -1,6 +1,7 @@
 """Parts of a step of :class:`~torchgeo_caco.tasks.CACoTask` that need no state of it."""
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from lightning.pytorch.plugins import HalfPrecision
 from torch import Tensor, nn
 
 from ..losses import change_aware_logits, info_nce
+from ..stores import canonical_band
 
 logger = logging.getLogger(__name__)
 
@@ -156,6 +158,20 @@ def check_precision(trainer: Any) -> None:
             f'trainer.precision={plugin.precision!r} would keep the momentum encoder, the queues '
             "and the change estimates in 16 bits, which are too few; use 'bf16-mixed'."
         )
+
+
+def may_be_rgb(bands: Sequence[str]) -> bool:
+    """Whether bands are red, green and blue in any order, or of names that say nothing.
+
+    Args:
+        bands: Names of the bands, of which Sentinel-2's are known.
+
+    Returns:
+        False if they are known to be others.
+    """
+    names = {canonical_band(str(band)) for band in bands}
+    known = all(re.fullmatch(r'B[1-9]\d?A?', name) for name in names)
+    return not known or names == {'B2', 'B3', 'B4'}
 
 
 def check_data(data: Any, periods: int, options: Mapping[str, Any]) -> None:
