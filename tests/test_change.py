@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchgeo_caco.change import ChangeEstimator, fit_mixture
+from torchgeo_caco.change import ChangeEstimator, Mixture, fit_mixture
 
 
 def triples(*ratios):
@@ -95,3 +95,15 @@ def test_match_by_name():
 def test_beta_out_of_range():
     with pytest.raises(ValueError, match='beta must be in'):
         ChangeEstimator(beta=1)
+
+
+def test_a_mixture_without_threshold_is_told(monkeypatch, caplog):
+    # A narrow bell of few rows within a wide one of many never is the more probable.
+    mixture = Mixture(np.array([1.0, 1.2]), np.array([1.0, 0.5]), np.array([0.95, 0.05]), np.nan)
+    monkeypatch.setattr('torchgeo_caco.change.fit_mixture', lambda values, seed: mixture)
+    estimator = ChangeEstimator(['a', 'b'])
+    estimator.update(torch.tensor([0, 1]), triples(1.0, 5.0))
+    estimator.fit()
+    assert not (estimator.labels == 1).any()
+    assert [r.levelname for r in caplog.records] == ['WARNING']
+    assert 'nothing is changed' in caplog.text

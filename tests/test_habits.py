@@ -1,5 +1,6 @@
 """What users do besides the examples: savers and loaders of their own, second runs, longer ones."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,14 @@ def test_the_rich_bar_moves_at_some_steps_only(monkeypatch):
         trainer.is_last_batch = number == 9
         bar.on_train_batch_end(trainer, None, None, None, number)
     assert moved == [3, 7, 9]
+
+
+@pytest.mark.parametrize('savers', [[], [ModelCheckpoint(save_last=True)]])
+def test_the_last_checkpoint_is_found_from_python(savers, tiny, tmp_path):
+    train(tiny, tmp_path, *copy.deepcopy(savers))
+    trainer = train(tiny, tmp_path, *copy.deepcopy(savers), ckpt_path='last', max_epochs=2)
+    assert Path(trainer.ckpt_path) == tmp_path / 'checkpoints' / 'last.ckpt'
+    steps = [row.split(',') for row in (tmp_path / 'metrics.csv').read_text().splitlines()]
+    losses = [row[steps[0].index('train_loss')] for row in steps[1:]]
+    assert len([each for each in losses if each]) == trainer.global_step == 6
+    assert not list(tmp_path.glob('metrics-v*'))

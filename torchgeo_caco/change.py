@@ -300,7 +300,7 @@ class ChangeEstimator(nn.Module):
             if self.assignment == 'posterior':
                 changed = mixture.log_odds(values) > 0
             elif np.isnan(mixture.threshold):
-                logger.info('No ratio is more probably changed than not: nothing is changed.')
+                logger.warning('No ratio is more probably changed than not: nothing is changed.')
                 changed = np.zeros(len(values), dtype=bool)
             else:
                 changed = values > mixture.threshold

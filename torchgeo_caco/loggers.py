@@ -117,6 +117,14 @@ def _is_before(row: dict[str, Any], step: int, names: frozenset[str]) -> bool:
     return number < step or (number == step and filled != names - {'step'})
 
 
+class NoFolderError(ValueError, AttributeError):
+    """There is no folder yet.
+
+    Lightning looks whether a logger has an ``experiment`` before callbacks can say the folder; what
+    is not known yet must look to it like an attribute that is not there.
+    """
+
+
 class MetricsLogger(CSVLogger):
     """Writes ``<folder>/metrics.csv`` and ``hparams.yaml``; a resumed run goes on with them."""
 
@@ -124,12 +132,13 @@ class MetricsLogger(CSVLogger):
         """Initialize a new MetricsLogger instance.
 
         Args:
-            save_dir: The folder; with :class:`~torchgeo_caco.tasks.CACoTask` it may be left open,
-                and is then the trainer's ``default_root_dir``.
+            save_dir: The folder; with :class:`~torchgeo_caco.tasks.CACoTask`, or the callback
+                :class:`~torchgeo_caco.callbacks.LogBeforeSaving`, it may be left open, and is then
+                the trainer's ``default_root_dir``.
         """
         # Every row at once: what is not on the disk is lost with a run that is killed.
         super().__init__(save_dir or '.', name='', version='', flush_logs_every_n_steps=1)
-        self._bound = save_dir is not None
+        self._bound, self._asked = save_dir is not None, False
 
     def start_anew(self) -> None:
         """Put away the ``metrics.csv`` of another run, which this one does not go on with."""
@@ -162,17 +171,28 @@ class MetricsLogger(CSVLogger):
         """The folder.
 
         Raises:
-            ValueError: If it was left open, and the task is none that says it.
+            NoFolderError: If it was left open, and nothing has said it yet.
         """
         if not self._bound:
-            raise ValueError('MetricsLogger needs save_dir, the folder, with a task of others.')
+            raise NoFolderError(
+                'MetricsLogger needs save_dir, the folder, or, with a task of others, the callback '
+                'torchgeo_caco.callbacks.LogBeforeSaving.'
+            )
         return str(self._root_dir)
+
+    @property
+    def log_dir(self) -> Any:
+        """The folder; None when Lightning asks for it before a callback could say it."""
+        if not self._bound and not self._asked:
+            self._asked = True
+            return None
+        return self.root_dir
 
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
         """What writes the file."""
         if self._experiment is None:
-            os.makedirs(self.log_dir, exist_ok=True)
-            self._experiment = _AppendingWriter(log_dir=self.log_dir)
+            os.makedirs(self.root_dir, exist_ok=True)
+            self._experiment = _AppendingWriter(log_dir=self.root_dir)
         return self._experiment

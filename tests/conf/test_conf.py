@@ -65,12 +65,25 @@ def test_ours(name, tiny, tmp_path):
 
 
 @pytest.mark.parametrize('name', ['moco', 'moco_tp'])
-def test_torchgeos(name, tiny, tmp_path):
-    # TorchGeo's task has no folder of its own for a run's files.
+def test_torchgeos(name, tiny, tmp_path, monkeypatch):
+    (tmp_path / 'here').mkdir()
+    monkeypatch.chdir(tmp_path / 'here')
     views = ['--model.augmentation1.init_args.size=32', '--model.augmentation2.init_args.size=32']
-    folder = f'--trainer.callbacks.init_args.dirpath={tmp_path / "checkpoints"}'
-    fit(name, tiny, tmp_path, *views, folder, '--trainer.logger', 'false')
-    assert (tmp_path / 'checkpoints' / 'last.ckpt').is_file()
+    fit(name, tiny, tmp_path / 'run', *views)
+    last = tmp_path / 'run' / 'checkpoints' / 'last.ckpt'
+    steps = torch.load(last, weights_only=True)['global_step']
+    fit(name, tiny, tmp_path / 'run', *views, '--ckpt_path', 'last', '--trainer.max_epochs', '3')
+    # In its folder and nowhere else, and as one run.
+    assert not list((tmp_path / 'here').iterdir())
+    names = {path.name for path in (tmp_path / 'run').iterdir()}
+    assert names == {'checkpoints', 'config.yaml', 'hparams.yaml', 'metrics.csv', 'model'}
+    checkpoint = torch.load(last, weights_only=True)
+    assert checkpoint['global_step'] == steps // 2 * 3
+    logged = [int(row['step']) for row in rows(tmp_path / 'run') if row['train_loss']]
+    assert logged == list(range(steps // 2 * 3))
+    model = timm.create_model(f'local-dir:{tmp_path / "run" / "model"}', pretrained=True)
+    state = checkpoint['state_dict']
+    assert all(torch.equal(v, state[f'backbone.{k}']) for k, v in model.state_dict().items())
 
 
 def test_continued_pretraining(tiny, tmp_path, monkeypatch):

@@ -1,6 +1,5 @@
 """At the end of an epoch: fit the mixture, log it, draw it, tell the sampler."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,6 @@ from matplotlib.figure import Figure
 
 from ..change import ChangeEstimator, Mixture
 from ..distributed import broadcast_buffers
-
-logger = logging.getLogger(__name__)
-
-#: Below this share of the spread of random directions features have collapsed.
-COLLAPSE = 0.1
 
 
 def plot_change_histogram(estimator: ChangeEstimator, title: str = '') -> Figure:
@@ -108,9 +102,6 @@ class ChangeTracker(Callback):
         figures = {k: v.float().to(pl_module.device) for k, v in figures.items() if not v.isnan()}
         pl_module.log_dict(figures, sync_dist=True)
         self._tell_sampler(trainer, pl_module)
-        spread = trainer.callback_metrics.get('train_ssl_std_epoch')
-        if spread is not None and float(spread) < COLLAPSE:
-            logger.warning('the features have collapsed: their spread is %.3f of 1.', float(spread))
         epoch = trainer.current_epoch
         every = self.histogram_every
         due = bool(every) and (epoch % every == 0 or epoch + 1 == trainer.max_epochs)

@@ -41,8 +41,8 @@ def align(loops: dict[str, Any], samples: int, batch: int, *, afresh: bool = Fal
         position['consumed'], done = samples, total
     else:
         # An epoch must have a last batch, with which the learning rate moves; where a batch has
-        # become larger, some samples may come twice for it.
-        position['consumed'] = 0 if afresh else min(position['consumed'], (total - 1) * batch)
+        # become larger than what is left, it takes samples before that as well.
+        position['consumed'] = 0 if afresh else min(position['consumed'], samples - batch)
         done = total - (samples - position['consumed']) // batch
     shift = done - current['ready']
     batches['current'] = {key: count + shift for key, count in current.items()}

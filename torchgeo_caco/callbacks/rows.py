@@ -11,8 +11,15 @@ class LogBeforeSaving(Callback):
     """Writes to ``metrics.csv`` what Lightning would log a moment later, after saving.
 
     A run that is killed between the two would lose a row: it resumes with the next step. The
-    logger takes no notice when Lightning comes with the same row.
+    logger takes no notice when Lightning comes with the same row. A
+    :class:`~torchgeo_caco.loggers.MetricsLogger` without a folder gets that of the run.
     """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Say to the logger where the file goes, if that was left open."""
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsLogger):
+                logger.bind(trainer.default_root_dir)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put away the rows of another run, unless this one resumes."""

@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from ..checkpoints import AtomicCheckpointIO
 from ..loggers import MetricsLogger
 from .change import ChangeTracker
+from .collapse import CollapseWarning
 from .export import ModelFolderExport
 from .resume import ExactResume
 from .rows import LogBeforeSaving
@@ -34,6 +35,36 @@ def run_callbacks(task: LightningModule) -> list[Callback]:
     if trainer.global_rank > 0:
         # Every process would say the same.
         logging.getLogger('torchgeo_caco').setLevel(logging.ERROR)
+    settle(trainer)
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+    callbacks: list[Callback] = [ExactResume()]
+    saver = trainer.checkpoint_callback
+    if saver is not None:
+        callbacks.append(ModelFolderExport())
+    bar, every = trainer.progress_bar_callback, max(1, trainer.log_every_n_steps)
+    if _on_gpu(trainer):
+        # To show a number the host waits for the GPU: not at every step.
+        if type(bar) is TQDMProgressBar and bar.refresh_rate == 1:
+            callbacks.append(TQDMProgressBar(refresh_rate=every))
+        elif type(bar) is RichProgressBar:
+            callbacks.append(SparingRichProgressBar(every, bar.theme))
+    if getattr(task, 'periods', 1) == 2 and task.hparams['long_term_negatives'] == 'changed':
+        callbacks.append(ChangeTracker(task.hparams['histogram_every']))
+    callbacks.append(CollapseWarning())
+    # After the mixture is fitted.
+    callbacks.append(LogBeforeSaving())
+    if saver is not None:
+        callbacks.append(SaveLast())
+    return callbacks
+
+
+def settle(trainer: Any) -> None:
+    """Say where the files of a run lie, unless the user did; a second time changes nothing.
+
+    Args:
+        trainer: The trainer.
+    """
     root = trainer.default_root_dir
     automatic = len(trainer.loggers) == 1 and (
         isinstance(trainer.logger, TensorBoardLogger | CSVLogger)
@@ -47,27 +78,7 @@ def run_callbacks(task: LightningModule) -> list[Callback]:
             logger.bind(root)
     if len(trainer.loggers) == 1 and isinstance(trainer.logger, MetricsLogger):
         trainer.loggers = [trainer.logger, TensorBoardLogger(root, name='', version='')]
-    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
-    callbacks: list[Callback] = [ExactResume()]
-    saver = trainer.checkpoint_callback
-    if saver is not None:
-        _keep_last(trainer, f'{root}/checkpoints')
-        callbacks.append(ModelFolderExport())
-    bar, every = trainer.progress_bar_callback, max(1, trainer.log_every_n_steps)
-    if _on_gpu(trainer):
-        # To show a number the host waits for the GPU: not at every step.
-        if type(bar) is TQDMProgressBar and bar.refresh_rate == 1:
-            callbacks.append(TQDMProgressBar(refresh_rate=every))
-        elif type(bar) is RichProgressBar:
-            callbacks.append(SparingRichProgressBar(every, bar.theme))
-    if getattr(task, 'periods', 1) == 2 and task.hparams['long_term_negatives'] == 'changed':
-        callbacks.append(ChangeTracker(task.hparams['histogram_every']))
-    # After the mixture is fitted.
-    callbacks.append(LogBeforeSaving())
-    if saver is not None:
-        callbacks.append(SaveLast())
-    return callbacks
+    _keep_last(trainer, f'{root}/checkpoints')
 
 
 def _keep_last(trainer: Any, folder: str) -> None:

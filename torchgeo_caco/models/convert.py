@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .describe import describe_checkpoint, describe_file
+from .size import kept_arguments, size_arguments
 from .unpickle import read_checkpoint
 
 #: Architectures that are recognised by their tensors. Nested ones are told apart by what is left.
@@ -35,17 +36,21 @@ class Encoder(NamedTuple):
         state: Its weights under timm's names, without classifier.
         described: What is known of its input: ``bands``, ``scale``, ``quantiles``, ``mean``...
         about: What is known of its making, for the card: ``data``, ``method``...
+        arguments: What ``timm.create_model`` needs for the size of its images, if anything.
     """
 
     architecture: str
     state: dict[str, Tensor]
     described: dict[str, Any]
     about: dict[str, Any]
+    arguments: Mapping[str, Any] = {}
 
     def build(self) -> nn.Module:
         """The encoder as a timm model in eval mode."""
         channels = first_convolution(self.architecture, self.state)[1]
-        model: nn.Module = timm.create_model(self.architecture, num_classes=0, in_chans=channels)
+        model: nn.Module = timm.create_model(
+            self.architecture, num_classes=0, in_chans=channels, **self.arguments
+        )
         model.load_state_dict(self.state)
         return model.eval()
 
@@ -81,12 +86,14 @@ def read_encoder(path: str | Path, model: str | None = None, prefix: str | None 
     if model and not known(model):
         raise ValueError(f'{model} is not the name of a timm model.')
     for name in names:
-        found = {p: s for p, s in _encoders(state, shapes(name)) if prefix in (None, p)}
+        arguments = _built_with(checkpoint, name)
+        expected = shapes(name, arguments.get('img_size'))
+        found = {p: s for p, s in _encoders(state, expected) if prefix in (None, p)}
         if found:
             described, about = describe_file(path)
             ours = describe_checkpoint(checkpoint)
             weights = _choose(found, path)
-            return Encoder(name, weights, described | ours[0], about | ours[1])
+            return Encoder(name, weights, described | ours[0], about | ours[1], arguments)
     wanted = f'a {given}' if given else f'a ResNet ({", ".join(RESNETS)})'
     raise ValueError(
         f'{path} holds no encoder that is recognised: expected the weights of {wanted}'
@@ -103,11 +110,20 @@ def known(name: str) -> bool:
 
 
 @cache
-def shapes(name: str) -> dict[str, torch.Size]:
+def shapes(name: str, img_size: Any = None) -> dict[str, torch.Size]:
     """Names and shapes of a timm model's weights, without classifier."""
     with torch.device('meta'):
-        model = timm.create_model(name, num_classes=0)
+        # timm drops an argument that is None.
+        model = timm.create_model(name, num_classes=0, img_size=img_size)
     return {key: value.shape for key, value in model.state_dict().items()}
+
+
+def _built_with(checkpoint: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What the task of a checkpoint, if it is ours, built its network with."""
+    hparams = checkpoint.get('hyper_parameters')
+    if 'caco_locations' not in checkpoint or not isinstance(hparams, Mapping):
+        return {}
+    return size_arguments(name, hparams.get('in_channels', 3), hparams.get('size', 224))[0]
 
 
 def first_convolution(name: str, state: Mapping[str, Tensor]) -> tuple[str | None, int]:
@@ -178,7 +194,8 @@ def _read_folder(path: Path) -> Encoder:
     settings = _read_settings(config)
     name = settings['architecture']
     state = read_checkpoint(weights)
-    names = shapes(name)
+    arguments = kept_arguments(settings.get('model_args'))
+    names = shapes(name, arguments.get('img_size'))
     missing = [key for key in names if key not in state]
     if missing:
         raise ValueError(f'{weights} lacks {missing[0]}; expected the weights of a {name}.')
@@ -187,7 +204,7 @@ def _read_folder(path: Path) -> Encoder:
         found, wanted = tuple(state[wrong[0]].shape), tuple(names[wrong[0]])
         raise ValueError(f'{weights} has {wrong[0]} of shape {found}; a {name} has {wanted}.')
     state = {key: state[key] for key in names}
-    return Encoder(name, state, settings['input'], settings['about'])
+    return Encoder(name, state, settings['input'], settings['about'], arguments)
 
 
 def _state_dict(checkpoint: Any, path: Path) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import batched
 from typing import Any, Literal, cast
@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 import timm
 import torch
 from lightly.models.modules import MoCoProjectionHead
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torchgeo.tasks import MoCo
@@ -31,11 +31,21 @@ from ..distributed import (
 from ..losses.change_aware import LongTermNegatives, MaskOwn, QueueNegatives
 from ..memory import MemoryBank
 from ..models import load_encoder
+from ..models.size import size_arguments
 from ..reading import check_shapes
 from ..transforms import SeasonalViews, artificial_augmentation, moco_view, normalised_crop
 from ..transforms.views import statistics
 from .optim import build_optimizer
-from .step import StepOutput, check_data, contrast, embed, spread
+from .step import (
+    StepOutput,
+    check_data,
+    check_precision,
+    check_shapes_of_step,
+    contrast,
+    embed,
+    may_be_rgb,
+    spread,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -117,12 +127,14 @@ class CACoTask(MoCo):
             moco_momentum: Momentum of the key encoder.
             gather_distributed: Whether keys of all processes are negatives. If not, each process
                 has queues of its own, of which only the first one's are saved.
-            size: Height and width of the crops in pixels.
+            size: Height and width of the crops in pixels. A network for images of one size, such
+                as a ViT, is built for this one.
             grayscale_weights: Weights of the bands for grayscale, unless RGB; equal by default.
             augmentation1: Makes views q and k1 from stretched images in [0, 1].
                 :func:`~torchgeo_caco.transforms.normalised_crop` by default.
             augmentation2: Makes views k0 and k2.
-                :func:`~torchgeo_caco.transforms.artificial_augmentation` by default.
+                :func:`~torchgeo_caco.transforms.artificial_augmentation` by default, without hue
+                and saturation if the data's three bands are known not to be red, green and blue.
             subspaces: 3 (SeCo, CACo), or 1 (MoCo).
             long_term_negatives: Whether the own place in the other period is a negative:
                 ``'never'``, ``'always'``, or where the place is estimated as ``'changed'``.
@@ -186,24 +198,33 @@ class CACoTask(MoCo):
         arguments = (size, in_channels, mean, std)
         if augmentation1 is None:
             self.augmentation1 = normalised_crop(*arguments, scale=crop_scale)
+        self._augment: Callable[..., nn.Module] | None = None
         if augmentation2 is None:
             make = moco_view if subspaces == 1 else artificial_augmentation
-            self.augmentation2 = make(*arguments, grayscale_weights, crop_scale)
+            self._augment = partial(make, *arguments, grayscale_weights, crop_scale)
+            self.augmentation2 = self._augment()
 
     def configure_models(self) -> None:
         """Make backbone, heads, their momentum copies, queues and the change estimate."""
+        name, channels = self.hparams['model'], self.hparams['in_channels']
+        arguments, features = size_arguments(name, channels, self.hparams['size'])
         if self.hparams['hidden_dim'] is None:
-            self.hparams['hidden_dim'] = self._hidden_dim()
+            self.hparams['hidden_dim'] = features
         # TorchGeo reads fewer forms, and drops the first layer when channel counts differ.
         weights, self.weights = self.weights, self.weights is True
         super().configure_models()
+        if arguments:
+            # TorchGeo passes none on.
+            self.backbone = timm.create_model(
+                name, in_chans=channels, num_classes=0, pretrained=weights is True, **arguments
+            )
         if weights and weights is not True:
             load_encoder(self.backbone, weights)
         del self.projection_head, self.projection_head_momentum
         # TorchGeo's tasks look for `model` when they read a checkpoint.
         self.model = self.backbone
         subspaces, dim = self.hparams['subspaces'], self.hparams['output_dim']
-        features, hidden = int(cast(int, self.backbone.num_features)), self.hparams['hidden_dim']
+        hidden = self.hparams['hidden_dim']
         self.projection_heads = nn.ModuleList(
             MoCoProjectionHead(features, hidden, dim, self.hparams['layers'], batch_norm=False)
             for _ in range(subspaces)
@@ -225,11 +246,6 @@ class CACoTask(MoCo):
             self.backbone.to(memory_format=torch.channels_last)
             self.backbone_momentum.to(memory_format=torch.channels_last)
 
-    def _hidden_dim(self) -> int:
-        with torch.device('meta'):
-            model: Any = timm.create_model(self.hparams['model'], num_classes=0)
-            return int(model.num_features)
-
     def configure_losses(self) -> None:
         """Nothing to make: the loss is a function."""
 
@@ -239,6 +255,23 @@ class CACoTask(MoCo):
         # A fused optimiser unscales gradients itself, too late for Lightning to clip them.
         fused = getattr(plugin, 'scaler', None) is None or not clip
         return build_optimizer(self, self.hparams, self.trainer.max_epochs, fused)
+
+    @property
+    def trainer(self) -> Any:
+        """The trainer; where a run's files lie is settled as soon as there is one.
+
+        Lightning looks for the checkpoint ``'last'`` before it asks for callbacks.
+        """
+        return super().trainer
+
+    @trainer.setter
+    def trainer(self, trainer: Any) -> None:
+        from ..callbacks.run import settle
+
+        inherited: Any = LightningModule.__dict__['trainer']
+        inherited.fset(self, trainer)
+        if isinstance(trainer, Trainer):
+            settle(trainer)
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Callbacks that belong to every run, and the folder in which its files lie."""
@@ -257,6 +290,7 @@ class CACoTask(MoCo):
         """
         if stage == 'fit':
             check_strategy(self.trainer)
+            check_precision(self.trainer)
             self._fused_norms = count_fused_norms(self.backbone)
         data: Any = getattr(self.trainer, 'datamodule', None)
         if stage != 'fit':
@@ -269,6 +303,8 @@ class CACoTask(MoCo):
                 )
             return
         check_data(data, self.periods, self.hparams)
+        if self._augment is not None and not may_be_rgb(data.bands):
+            self.augmentation2 = self._augment(rgb=False)
         if self.estimator.names != tuple(data.location_names):
             self.estimator.allocate(data.location_names, self.device)
 
@@ -386,8 +422,12 @@ class CACoTask(MoCo):
 
         Returns:
             Loss and figures.
+
+        Raises:
+            ValueError: If shapes do not belong together.
         """
         periods, subspaces = self.periods, self.hparams['subspaces']
+        check_shapes_of_step(query, keys, index, (changed, valid), subspaces, periods)
         query = query.flatten(0, 1) if query.ndim == 5 else query
         views = [key.flatten(0, 1) if key.ndim == 5 else key for key in keys]
         gated = self.hparams['long_term_negatives'] == 'changed'
@@ -488,6 +528,12 @@ class CACoTask(MoCo):
         """
         path = getattr(self._trainer, 'ckpt_path', None) or 'the checkpoint'
         check_shapes(checkpoint.get('hyper_parameters', {}), self.hparams, path)
+        if self._augment is not None:
+            # Its constants depend on whether the bands of the data at hand are RGB.
+            state, own = checkpoint['state_dict'], self.state_dict()
+            for key in [key for key in state if key.startswith('augmentation2.')]:
+                del state[key]
+            state |= {k: v for k, v in own.items() if k.startswith('augmentation2.')}
         self._due = checkpoint.get('caco_momentum_step')
         self._compare_lengths(checkpoint.get('caco_max_epochs'), path)
         saved = checkpoint.get('caco_locations', [])

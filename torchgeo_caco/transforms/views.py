@@ -65,9 +65,11 @@ def normalised_crop(
     )
 
 
-def _colour(channels: int, size: int, grayscale_weights: Tensor | None) -> list[Any]:
+def _colour(
+    channels: int, size: int, grayscale_weights: Tensor | None, rgb: bool | None
+) -> list[Any]:
     """Jitter, grayscale and blur, with each image's own parameters."""
-    if channels == 3:
+    if channels == 3 and rgb is not False:
         jitter: list[Any] = [K.ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8)]
         gray: Any = K.RandomGrayscale(p=0.2)
     else:
@@ -92,11 +94,13 @@ def artificial_augmentation(
     std: Sequence[float] | None = None,
     grayscale_weights: Tensor | None = None,
     scale: tuple[float, float] = (0.2, 1.0),
+    rgb: bool | None = None,
 ) -> nn.Module:
     """Colour jitter, grayscale, blur and flip, then :func:`normalised_crop`.
 
     Source: published code of SeCo and CACo: jitter (0.4, 0.4, 0.4, 0.1) p 0.8, grayscale p 0.2,
-    Gaussian blur with sigma from U(0.1, 2) p 0.5, horizontal flip p 0.5, in this order.
+    Gaussian blur with sigma from U(0.1, 2) p 0.5, horizontal flip p 0.5, in this order. The upper
+    end of sigma is that for crops of 224 pixels; here it follows the size of the crop.
     For anything but RGB brightness and contrast take the place of hue and saturation, and
     grayscale is a weighted mean of the bands.
 
@@ -107,13 +111,14 @@ def artificial_augmentation(
         std: Standard deviations of the stretched bands; ImageNet's for RGB by default.
         grayscale_weights: Weights of the bands, shape (C,), unless RGB; equal by default.
         scale: Smallest and largest share of the area that a crop keeps.
+        rgb: Whether three channels are red, green and blue, in any order; by default they are.
 
     Returns:
         A module from (B, C, H, W) in [0, 1] to (B, C, size, size).
     """
     return nn.Sequential(
         K.AugmentationSequential(
-            *_colour(channels, size, grayscale_weights),
+            *_colour(channels, size, grayscale_weights, rgb),
             K.RandomHorizontalFlip(p=0.5),
             data_keys=['input'],
         ),
@@ -128,8 +133,11 @@ def moco_view(
     std: Sequence[float] | None = None,
     grayscale_weights: Tensor | None = None,
     scale: tuple[float, float] = (0.2, 1.0),
+    rgb: bool | None = None,
 ) -> nn.Module:
     """MoCo v2's augmentation: crop first, then colour, blur and flip, for both views.
+
+    Colours and blur are those of :func:`artificial_augmentation`.
 
     Args:
         size: Height and width of the crop in pixels.
@@ -138,13 +146,14 @@ def moco_view(
         std: Standard deviations of the stretched bands; ImageNet's for RGB by default.
         grayscale_weights: Weights of the bands, shape (C,), unless RGB; equal by default.
         scale: Smallest and largest share of the area that a crop keeps.
+        rgb: Whether three channels are red, green and blue, in any order; by default they are.
 
     Returns:
         A module from (B, C, H, W) in [0, 1] to (B, C, size, size).
     """
     return K.AugmentationSequential(
         K.RandomResizedCrop((size, size), scale=scale, cropping_mode='resample'),
-        *_colour(channels, size, grayscale_weights),
+        *_colour(channels, size, grayscale_weights, rgb),
         K.RandomHorizontalFlip(p=0.5),
         K.Normalize(*statistics(channels, mean, std)),
         data_keys=['input'],
