@@ -40,7 +40,7 @@ def size_arguments(name: str, channels: int, size: int) -> tuple[dict[str, Any],
         except (AssertionError, TypeError, ValueError, RuntimeError, IndexError) as error:
             # A model that does not know the argument is as good as the one before.
             if not (arguments and isinstance(error, TypeError)):
-                reason = str(error).partition('\n')[0]
+                reason = str(error).partition('\n')[0] or type(error).__name__
             continue
         if isinstance(features, torch.Tensor) and features.ndim == 2:
             return arguments, features.shape[1]
