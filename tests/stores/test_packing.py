@@ -340,6 +340,15 @@ def test_scale(source, tmp_path, capsys):
     assert 'differ in scale' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('text', ['', '{}', '[]', '{"source": "x", "firsts": [null]}'])
+def test_a_damaged_plan(text, source, tmp_path):
+    plan = tmp_path / '.p.partial' / 'plan.json'
+    plan.parent.mkdir()
+    plan.write_text(text)
+    with pytest.raises(ValueError, match=r'plan\.json is damaged; delete .*\.p\.partial to begin'):
+        pack(FolderStore(source), tmp_path / 'p')
+
+
 def test_an_attempt_with_another_scale(source, tmp_path):
     child = fork.Process(target=pack_until, args=(source, tmp_path / 'p', '5'))
     child.start()

@@ -99,13 +99,16 @@ def _plan(job: _Job, shard_bytes: int) -> list[int]:
     for i, name in enumerate(source.names):
         digest.update(name.encode() + b'\0' + source.dates(i).astype(np.int64).tobytes())
     if path.exists():
-        plan = json.loads(path.read_text())
-        if plan['source'] != digest.hexdigest():
+        try:
+            plan = json.loads(path.read_text())
+            begun_with, begun = plan['source'], [int(first) for first in plan['firsts']]
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f'{path} is damaged; delete {job.folder} to begin anew.') from None
+        if begun_with != digest.hexdigest():
             raise ValueError(
                 f'{job.folder} was begun with another source or other bands or another scale; '
                 'delete it to begin anew.'
             )
-        begun: list[int] = plan['firsts']
         return begun
     image = len(job.bands) * int(np.prod(source.shape)) * source.dtype.itemsize
     firsts, size = [0], 0
