@@ -154,6 +154,7 @@ def main(arguments: list[str] | None = None) -> None:
             'PackedStore, nothing but the pictures': lambda: read_batch(packed, order),
             PACKED: lambda: read_packed(dataset, order),
             COPY: batch.copy,
+            'NumPy copy into memory that is there': partial(np.copyto, batch.copy(), batch),
             **others(root, packed, order),
         }
         times = interleave(ways, args.repeats)
