@@ -1,5 +1,6 @@
 """Reading one batch of the same pictures from every layout, in one process."""
 
+import gc
 import logging
 import os
 import tempfile
@@ -157,7 +158,11 @@ def main(arguments: list[str] | None = None) -> None:
             'NumPy copy into memory that is there': partial(np.copyto, batch.copy(), batch),
             **others(root, packed, order),
         }
+        # Or whichever way makes many objects pays for a walk through those of all libraries here.
+        gc.collect()
+        gc.freeze()
         times = interleave(ways, args.repeats)
+        gc.unfreeze()
     plain, copy = times[PLAIN], times[COPY]
     lines = [
         [
