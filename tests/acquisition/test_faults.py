@@ -139,7 +139,7 @@ def test_one_host_gets_so_many_requests_at_a_time(server, plan, places, root):
         asked.append(path)
         return '500' if path.endswith('.tif') and next(count) % 12 < 4 else None
 
-    server.faults, server.slow = faults, 0.005
+    server.faults, server.hold = faults, 0.005
     network = replace(plan.network, per_host=1, attempts=9, backoff=0.01, longest=0.05)
     # The patch takes several ranges of a file.
     plan = replace(plan, network=network, dates=replace(plan.dates, seasons=1), size=200)

@@ -30,9 +30,10 @@ class Server(ThreadingHTTPServer):
         self.requests: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         self.met: Counter[str] = Counter()
-        #: Requests that wait for an answer, the most there were, and how long each waits.
+        #: Requests under way, the most there were, and for how long each waits to meet another.
         self.now = self.most = 0
-        self.slow = 0.0
+        self.hold = 0.0
+        self.arrived = threading.Condition(self.lock)
 
     @property
     def url(self) -> str:
@@ -70,10 +71,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: dict[str, Any]) -> None:
         server = self.server
-        with server.lock:
+        with server.arrived:
             server.now += 1
             server.most = max(server.most, server.now)
-        time.sleep(server.slow)
+            server.arrived.notify_all()
+            server.arrived.wait_for(lambda: server.now > 1, server.hold)
         path = urlsplit(self.path).path
         with server.lock:
             # Before it is answered: then its client may ask again at once.

@@ -14,7 +14,7 @@ from rasterio.errors import RasterioIOError
 from torch import Tensor
 from torchgeo.datasets import BigEarthNet
 
-from .eurosat import read_lines
+from .lists import read_lines
 
 #: Mean minus and plus two standard deviations of bands 4, 3 and 2, which the published evaluations
 #: of SeCo and CACo make 0 and 255.

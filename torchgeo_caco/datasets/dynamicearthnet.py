@@ -22,7 +22,7 @@ from torch import Tensor
 from torchgeo.datasets import DatasetNotFoundError, NonGeoDataset
 from torchgeo.datasets.utils import extract_archive
 
-from .eurosat import read_lines
+from .lists import read_lines
 from .oscd import tile_corners
 
 #: Class of pixels that have no label.

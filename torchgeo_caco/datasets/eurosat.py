@@ -12,6 +12,8 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchgeo.datasets import NonGeoDataset
 
+from .lists import read_lines
+
 #: Folders in which the published archives keep the classes.
 FOLDERS = ('', 'EuroSAT_RGB', '2750')
 
@@ -155,24 +157,6 @@ def find_list(root: Path, split: str, lists: dict[str, str] | None = None) -> Pa
         f'{root} has no list of split {split!r}: expected {split}.txt or eurosat-{split}.txt with '
         'a file name on each line.'
     )
-
-
-def read_lines(path: Path) -> list[str]:
-    """The lines of a list.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Its lines.
-
-    Raises:
-        ValueError: If it is no text.
-    """
-    try:
-        return path.read_text(encoding='utf-8').splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f'{path} is not a text file in UTF-8 ({error}).') from None
 
 
 def _class_folder(root: Path) -> Path:

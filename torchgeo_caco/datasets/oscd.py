@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchgeo.datasets import NonGeoDataset
 
-from .eurosat import read_lines
+from .lists import read_lines
 
 IMAGES = 'Onera Satellite Change Detection dataset - Images'
 LABELS = 'Onera Satellite Change Detection dataset - {} Labels'

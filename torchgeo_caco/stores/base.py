@@ -11,7 +11,11 @@ import geopandas as gpd
 import numpy as np
 from affine import Affine
 from numpy.typing import DTypeLike, NDArray
+from rasterio._err import CPLE_BaseError
+from rasterio.crs import CRS
+from rasterio.errors import RasterioError
 from rasterio.warp import transform_geom
+from shapely.errors import ShapelyError
 from shapely.geometry import mapping, shape
 from shapely.geometry.base import BaseGeometry
 from shapely.geometry.polygon import Polygon
@@ -66,11 +70,17 @@ def known_footprint(crs: Any, transform: Affine, size: tuple[int, int]) -> BaseG
     Returns:
         Its outline in EPSG:4326; None if the system is a local one, or the image lies where the
         system knows no place.
+
+    Raises:
+        CRSError: If the system cannot be understood.
     """
+    system = CRS.from_user_input(crs)
+    if not (system.is_geographic or system.is_projected):
+        return None
     try:
-        ground = footprint(crs, transform, size)
-    except Exception:
-        # GDAL's own errors come through, whose classes are private, and those of GEOS.
+        ground = footprint(system, transform, size)
+    except (CPLE_BaseError, RasterioError, ShapelyError):
+        # GDAL's own errors come through rasterio as they are.
         return None
     # What a projection does not know may also become infinite, or lie beyond a pole.
     west, south, east, north = ground.bounds

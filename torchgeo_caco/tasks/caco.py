@@ -35,17 +35,9 @@ from ..models.size import size_arguments
 from ..reading import check_shapes
 from ..transforms import SeasonalViews, artificial_augmentation, moco_view, normalised_crop
 from ..transforms.views import statistics
+from .checks import check_data, check_precision, check_shapes_of_step, may_be_rgb
 from .optim import build_optimizer
-from .step import (
-    StepOutput,
-    check_data,
-    check_precision,
-    check_shapes_of_step,
-    contrast,
-    embed,
-    may_be_rgb,
-    spread,
-)
+from .step import StepOutput, contrast, embed, spread
 
 logger = logging.getLogger(__name__)
 
